@@ -34,13 +34,14 @@ class EngineLoop:
     def __init__(self, scheduler: Scheduler, executor: Executor) -> None:
         self.scheduler = scheduler
         self._executor = executor
-        self._cancelled: list[Delta] = []
+        self._untold: list[Delta] = []
+        """Ends that no step made: refused and cancelled sequences, told with the next step."""
         self._last_step_s = 0.0
 
     @property
     def has_work(self) -> bool:
         """Whether ``step`` would do or tell anything."""
-        return bool(self._cancelled) or self.scheduler.has_unfinished
+        return bool(self._untold) or self.scheduler.has_unfinished
 
     @property
     def stats(self) -> EngineStats:
@@ -49,23 +50,23 @@ class EngineLoop:
 
     def add(self, request: Request) -> None:
         """Queue a validated request."""
-        self.scheduler.add(request)
+        self._untold += self.scheduler.add(request)
 
     def cancel(self, request_id: RequestId, index: int | None = None) -> None:
         """Stop a request, or one of its samples; the next step tells the client. Unknown ids are ignored."""
-        self._cancelled += self.scheduler.cancel(request_id, index)
+        self._untold += self.scheduler.cancel(request_id, index)
 
     def step(self) -> StepEvents:
         """Plan, compute and commit one step.
 
         Cost: one forward pass of at most ``max_num_batched_tokens`` tokens; nothing when there is nothing to do.
         """
-        deltas, self._cancelled = self._cancelled, []
+        deltas, self._untold = self._untold, []
         planned = self.scheduler.plan()
         started_s = time.monotonic()
-        if not planned.plan.is_empty:
-            result = self._run_contained(planned.plan)
-            deltas += self.scheduler.commit(planned.plan, result)
+        plan = planned.plan
+        result = StepResult(plan.step) if plan.is_empty else self._run_contained(plan)
+        deltas += self.scheduler.commit(plan, result)
         ended_s = time.monotonic()
         self._last_step_s = ended_s - started_s
         return StepEvents(

@@ -1,4 +1,5 @@
-"""A process that speaks the engine's side of the wire without a model: token k of a request is its last prompt id + k + 1.
+"""A process that speaks the engine's side of the wire without a model: token k of a request is its last prompt id + k +
+1.
 
 Behaviour by the first prompt id: 666 ends the process, 13 sends garbage, 7 never answers.
 """
