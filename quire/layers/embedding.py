@@ -1,0 +1,51 @@
+"""From token ids to vectors, and from vectors to logits.
+
+Not here: sampling.
+Door: Embedding, Head.
+"""
+
+# Shapes: T tokens of the step, N positions whose logits are wanted, M model size, V vocabulary.
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Embedding(nn.Module):
+    """A row for each token id; ``scale`` multiplies it, rounded to the model's type."""
+
+    def __init__(self, vocab_size: int, size: int, *, scale: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocab_size, size), requires_grad=False)
+        self.scale = scale
+
+    def forward(self, ids_T: Tensor) -> Tensor:
+        vectors_TM = functional.embedding(ids_T, self.weight)
+        if self.scale == 1.0:
+            return vectors_TM
+        return vectors_TM * torch.tensor(self.scale, dtype=vectors_TM.dtype)
+
+
+class Head(nn.Module):
+    """Logits of the whole vocabulary, in float32.
+
+    ``tied``: the embedding whose weight is also this one's; they share storage. ``soft_cap`` c turns a logit x into
+    ``c * tanh(x / c)``.
+    """
+
+    def __init__(
+        self, size: int, vocab_size: int, *, tied: Embedding | None = None, soft_cap: float | None = None
+    ) -> None:
+        super().__init__()
+        self.weight = (
+            tied.weight if tied is not None else nn.Parameter(torch.empty(vocab_size, size), requires_grad=False)
+        )
+        self.soft_cap = soft_cap
+
+    def forward(self, hidden_NM: Tensor) -> Tensor:
+        logits_NV = functional.linear(hidden_NM, self.weight)
+        if self.soft_cap is not None:
+            logits_NV = torch.tanh(logits_NV / self.soft_cap) * self.soft_cap
+        return logits_NV.float()

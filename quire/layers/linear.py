@@ -1,0 +1,73 @@
+"""Linear projections, and how several of a checkpoint's become one.
+
+Not here: other methods of storing and multiplying weights than the dense one (quant/).
+Door: Linear, LinearMethod, Dense, Part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of a fused projection that a checkpoint stores under a sibling's name, such as ``q_proj``."""
+
+    name: str
+    rows: int
+
+
+class LinearMethod(Protocol):
+    """How a projection's weights are stored and multiplied."""
+
+    def create(self, linear: Linear) -> None:
+        """Register the parameters that the projection needs, unfilled."""
+        ...
+
+    def apply(self, linear: Linear, x: Tensor) -> Tensor:
+        """``[..., in_features] -> [..., out_features]``."""
+        ...
+
+
+class Dense:
+    """One weight ``[out_features, in_features]`` and perhaps a bias, in the model's own type."""
+
+    def create(self, linear: Linear) -> None:
+        linear.weight = nn.Parameter(torch.empty(linear.out_features, linear.in_features), requires_grad=False)
+        linear.bias = nn.Parameter(torch.empty(linear.out_features), requires_grad=False) if linear.has_bias else None
+
+    def apply(self, linear: Linear, x: Tensor) -> Tensor:
+        return functional.linear(x, linear.weight, linear.bias)
+
+
+class Linear(nn.Module):
+    """A projection. With ``parts`` its rows come from several tensors of the checkpoint, stacked in that order."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = False,
+        parts: tuple[Part, ...] = (),
+        method: LinearMethod | None = None,
+    ) -> None:
+        super().__init__()
+        assert not parts or sum(part.rows for part in parts) == out_features
+        self.in_features = in_features
+        self.out_features = out_features
+        self.has_bias = bias
+        self.parts = parts
+        self.method = method or Dense()
+        self.method.create(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.method.apply(self, x)

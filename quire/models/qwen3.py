@@ -1,0 +1,58 @@
+"""Qwen3, dense.
+
+Door: Model, tiny_config.
+"""
+
+from __future__ import annotations
+
+from quire.config.card import Card
+from quire.layers.attention import Attention
+from quire.layers.decoder import CausalModel, PreNormLayer
+from quire.layers.fields import fields_of, positive
+from quire.layers.mlp import GatedMLP
+from quire.layers.norm import RMSNorm
+from quire.layers.rotary import read_rope
+
+
+class Model(CausalModel):
+    """Llama's decoder with a norm on each query head and each key head."""
+
+    def __init__(self, card: Card) -> None:
+        fields = fields_of(card)
+        size, eps = card.hidden_size, positive(fields, "rms_norm_eps", 1e-6)
+        activation, bias = fields.text("hidden_act", "silu"), fields.truth("attention_bias", False)
+        layers = [
+            PreNormLayer(
+                Attention(
+                    card,
+                    layer,
+                    qkv_bias=bias,
+                    out_bias=bias,
+                    head_norms=(RMSNorm(card.head_size, eps), RMSNorm(card.head_size, eps)),
+                ),
+                GatedMLP(size, card.intermediate_size, activation),
+                size=size,
+                eps=eps,
+            )
+            for layer in range(card.num_layers)
+        ]
+        super().__init__(card, layers, RMSNorm(size, eps), [read_rope(card).build()])
+
+
+def tiny_config() -> dict[str, object]:
+    """A configuration small enough to run in milliseconds."""
+    return {
+        "model_type": "qwen3",
+        "architectures": ["Qwen3ForCausalLM"],
+        "vocab_size": 300,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-6,
+        "head_dim": 32,
+        "rope_theta": 1000000.0,
+        "tie_word_embeddings": False,
+    }

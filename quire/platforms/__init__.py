@@ -1,0 +1,4 @@
+"""Kinds of hardware, one file each: what they can do, as data.
+
+Not here: kernels and backends themselves.
+"""

@@ -1,0 +1,173 @@
+"""From a checkpoint's files to a model on a device, tensor by tensor: the peak is the model and one tensor.
+
+Not here: the files (checkpoint.py), which tensor fills what (layers/weights.py).
+Door: load_model, Progress, NoProgress, BarProgress.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Never, Protocol
+
+import msgspec
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from quire import plugins
+from quire.config.card import Card
+from quire.config.decided import WorkerConfig
+from quire.errors import CheckpointError, UnsupportedModel
+from quire.layers.decoder import CausalModel
+from quire.layers.norm import RMSNorm
+from quire.layers.weights import Rows, destinations
+from quire.worker.checkpoint import Checkpoint, open_checkpoint
+
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_DUMMY_STD = 0.02
+
+
+class Progress(Protocol):
+    """Hears how many bytes there are and how many were read."""
+
+    def start(self, num_bytes: int) -> None: ...
+    def advance(self, num_bytes: int) -> None: ...
+    def finish(self) -> None: ...
+
+
+class NoProgress:
+    """Shows nothing."""
+
+    def start(self, num_bytes: int) -> None: ...
+    def advance(self, num_bytes: int) -> None: ...
+    def finish(self) -> None: ...
+
+
+class BarProgress:
+    """A bar on standard error."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Never] | None = None
+
+    def start(self, num_bytes: int) -> None:
+        self._bar = tqdm(
+            total=num_bytes,
+            unit="B",
+            unit_scale=True,
+            unit_divisor=1024,
+            desc="Loading weights",
+            file=sys.stderr,
+            leave=False,
+        )
+
+    def advance(self, num_bytes: int) -> None:
+        if self._bar is not None:
+            self._bar.update(num_bytes)
+
+    def finish(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def progress_for(config: WorkerConfig) -> Progress:
+    """A bar where one is wanted and standard error is a terminal."""
+    return BarProgress() if config.shows_progress and sys.stderr.isatty() else NoProgress()
+
+
+def load_model(card: Card, config: WorkerConfig, progress: Progress | None = None) -> CausalModel:
+    """The card's model with its weights, in the configured type on the configured device, for inference alone.
+
+    Raises: CheckpointError or UnsupportedModel, one line that names the file and, where there is one, the tensor.
+    """
+    # Rotary scalings that depend on the length look at the context that is served.
+    served = msgspec.structs.replace(card, max_model_len=config.max_model_len)
+    with torch.device("meta"):
+        model = plugins.load("models", card.model_type).Model(served)
+    assert isinstance(model, CausalModel)
+    dtype = getattr(torch, config.dtype)
+    if config.load_format == "dummy":
+        _materialise(model, dtype, config.device)
+        _fill_at_random(model, config.seed)
+    else:
+        checkpoint = open_checkpoint(Path(config.model_path))
+        sources = _match(model, checkpoint)
+        _materialise(model, dtype, config.device)
+        _fill(model, checkpoint, sources, progress or progress_for(config))
+    return model.eval()
+
+
+def _match(model: CausalModel, checkpoint: Checkpoint) -> dict[str, Rows]:
+    """For each tensor of the checkpoint that is needed, its place; nothing has been read or allocated yet."""
+    places = destinations(model)
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    sources: dict[str, Rows] = {}
+    seen: dict[str, str] = {}
+    for name in checkpoint.names:
+        own = model.own_name(name)
+        if own is None:
+            continue
+        where = f"{checkpoint.file(name)}: tensor {name!r}"
+        if own not in places:
+            family = type(model).__module__.rpartition(".")[2]
+            raise CheckpointError(f"{where} has no place in a model of type {family}.")
+        if own in seen:
+            raise CheckpointError(f"{where} and {seen[own]!r} fill the same place.")
+        rows, shape = places[own], checkpoint.shape(name)
+        whole = shapes[rows.parameter]
+        wanted = whole if rows.count is None else (rows.count, *whole[1:])
+        if shape != wanted:
+            raise CheckpointError(f"{where} has shape {list(shape)}; config.json asks for {list(wanted)}.")
+        if checkpoint.dtype(name) not in _FLOATS:
+            raise UnsupportedModel(
+                f"{where} is stored as {checkpoint.dtype(name)}, which is not served; these are: {', '.join(_FLOATS)}."
+            )
+        sources[name] = rows
+        seen[own] = name
+    missing = [own for own in places if own not in seen]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise CheckpointError(
+            f"{checkpoint.path}: tensor {missing[0]!r}{more} is missing; download the checkpoint again."
+        )
+    return sources
+
+
+def _materialise(model: nn.Module, dtype: torch.dtype, device: str) -> None:
+    """Give every parameter memory, in one type on one device; a shared one stays shared."""
+    made: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in made:
+                made[id(parameter)] = nn.Parameter(
+                    torch.empty(parameter.shape, dtype=dtype, device=device), requires_grad=False
+                )
+            setattr(module, name, made[id(parameter)])
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.to(device))
+
+
+def _fill(model: nn.Module, checkpoint: Checkpoint, sources: dict[str, Rows], progress: Progress) -> None:
+    parameters = dict(model.named_parameters())
+    progress.start(sum(checkpoint.size(name) for name in sources))
+    try:
+        for name, rows in sources.items():
+            rows.of(parameters[rows.parameter]).copy_(checkpoint.read(name))
+            checkpoint.forget(name)
+            progress.advance(checkpoint.size(name))
+    finally:
+        progress.finish()
+        checkpoint.close()
+
+
+def _fill_at_random(model: nn.Module, seed: int) -> None:
+    """Normal numbers, the same for the same seed and sizes; norms are neutral, so that activations keep their scale."""
+    neutral = {id(norm.weight): norm.neutral for norm in model.modules() if isinstance(norm, RMSNorm)}
+    chance: dict[torch.device, torch.Generator] = {}
+    for parameter in model.parameters():
+        if id(parameter) in neutral:
+            parameter.fill_(neutral[id(parameter)])
+            continue
+        if parameter.device not in chance:
+            chance[parameter.device] = torch.Generator(parameter.device).manual_seed(seed)
+        parameter.normal_(0.0, _DUMMY_STD, generator=chance[parameter.device])

@@ -1,0 +1,185 @@
+"""Every attention backend on the shelf, against a dense computation in float64."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from quire import plugins
+from quire.layers.batch import AttentionBackend, KVLayer, RowSpans
+
+POISON = 0
+
+
+@pytest.fixture(params=plugins.names("attention"))
+def backend(request: pytest.FixtureRequest) -> AttentionBackend:
+    made: AttentionBackend = plugins.load("attention", request.param).Backend()
+    return made
+
+
+@dataclass
+class Step:
+    """Random sequences in scattered blocks; every slot that is not a row's own, or left its window, holds NaN."""
+
+    rows: RowSpans
+    q_THD: Tensor
+    k_TGD: Tensor
+    v_TGD: Tensor
+    slots_T: Tensor
+    kv: KVLayer
+    table_RB: Tensor
+    expected_THD: Tensor
+
+
+def make_step(
+    lengths: list[int],
+    queries: list[int],
+    *,
+    heads: int = 4,
+    kv_heads: int = 2,
+    head_size: int = 16,
+    block_size: int = 8,
+    window: int | None = None,
+    soft_cap: float | None = None,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> Step:
+    chance = torch.Generator().manual_seed(seed)
+    widths = [-(-length // block_size) for length in lengths]
+    num_blocks = sum(widths) + 1
+    ids = torch.split(torch.randperm(num_blocks - 1, generator=chance) + 1, widths)
+    planes = [torch.full((num_blocks, block_size, kv_heads, head_size), torch.nan, dtype=dtype) for _ in range(2)]
+    table_RB = torch.full((len(lengths), max(widths)), POISON, dtype=torch.int32)
+    new_q, new_k, new_v, slots, expected = [], [], [], [], []
+    for row, (length, count) in enumerate(zip(lengths, queries, strict=True)):
+        k, v = (torch.randn(length, kv_heads, head_size, generator=chance).to(dtype) for _ in range(2))
+        q = torch.randn(count, heads, head_size, generator=chance).to(dtype) * 2
+        expected.append(dense(q, k, v, window, soft_cap))
+        places = ids[row][torch.arange(length) // block_size] * block_size + torch.arange(length) % block_size
+        before = length - count
+        for plane, values in zip(planes, (k, v), strict=True):
+            plane.view(-1, kv_heads, head_size)[places[:before]] = values[:before]
+        table_RB[row, : widths[row]] = ids[row].int()
+        if window is not None:
+            table_RB[row, : max(0, before - window + 1) // block_size] = POISON
+        new_q.append(q)
+        new_k.append(k[before:])
+        new_v.append(v[before:])
+        slots.append(places[before:])
+    starts = tuple(torch.tensor([0, *queries]).cumsum(0).tolist())
+    return Step(
+        RowSpans(starts, tuple(lengths)),
+        torch.cat(new_q),
+        torch.cat(new_k),
+        torch.cat(new_v),
+        torch.cat(slots),
+        KVLayer(*planes),
+        table_RB,
+        torch.cat(expected),
+    )
+
+
+def dense(q: Tensor, k: Tensor, v: Tensor, window: int | None, soft_cap: float | None) -> Tensor:
+    """Query j is the token ``len(k) - len(q) + j``; in float64, heads repeated, one matrix of scores."""
+    per_head = q.shape[1] // k.shape[1]
+    k, v = (x.double().repeat_interleave(per_head, dim=1) for x in (k, v))
+    scores = torch.einsum("qhd,khd->hqk", q.double(), k) / math.sqrt(q.shape[-1])
+    if soft_cap is not None:
+        scores = soft_cap * torch.tanh(scores / soft_cap)
+    at = torch.arange(len(k) - len(q), len(k))[:, None] - torch.arange(len(k))
+    is_seen = (at >= 0) if window is None else (at >= 0) & (at < window)
+    return torch.einsum("hqk,khd->qhd", scores.masked_fill(~is_seen, -torch.inf).softmax(-1), v)
+
+
+def run(backend: AttentionBackend, step: Step, *, window: int | None = None, soft_cap: float | None = None) -> Tensor:
+    backend.write(step.k_TGD, step.v_TGD, step.kv, step.slots_T)
+    plan = backend.plan(step.rows, step.table_RB, step.kv, window=window)
+    scale = step.q_THD.shape[-1] ** -0.5
+    found = plan.attend(step.q_THD, step.kv, scale=scale, soft_cap=soft_cap)
+    again = plan.attend(step.q_THD, step.kv, scale=scale, soft_cap=soft_cap)
+    assert torch.equal(found.nan_to_num(), again.nan_to_num()), "a plan runs once for each layer"
+    return found
+
+
+MIXES = {
+    "one-decode": ([37], [1]),
+    "first-token": ([1], [1]),
+    "decodes": ([1, 2, 7, 8, 9, 63, 64, 65, 200], [1] * 9),
+    "whole-prompt": ([50], [50]),
+    "chunk": ([50], [13]),
+    "mix": ([40, 9, 33, 100, 16, 70], [1, 9, 2, 40, 1, 1]),
+    "longer-than-a-tile": ([700, 1500], [600, 300]),
+    "long-decodes": ([1500, 3, 1300, 700], [1, 1, 1, 1]),
+}
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("window", [None, 1, 5, 24])
+@pytest.mark.parametrize("soft_cap", [None, 2.0])
+def test_any_mix_of_rows_equals_the_dense_computation(
+    backend: AttentionBackend, mix: str, window: int | None, soft_cap: float | None
+) -> None:
+    step = make_step(*MIXES[mix], window=window, soft_cap=soft_cap)
+    found = run(backend, step, window=window, soft_cap=soft_cap)
+    assert float((found - step.expected_THD).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (4, 1), (6, 2), (1, 1)])
+@pytest.mark.parametrize("block_size", [1, 4, 16, 32])
+def test_any_heads_and_blocks_equal_the_dense_computation(
+    backend: AttentionBackend, heads: int, kv_heads: int, block_size: int
+) -> None:
+    step = make_step(*MIXES["mix"], heads=heads, kv_heads=kv_heads, block_size=block_size, head_size=24)
+    assert float((run(backend, step) - step.expected_THD).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("window", [64, 600])
+def test_a_long_sequence_sees_no_further_than_its_window(backend: AttentionBackend, window: int) -> None:
+    step = make_step([2100, 1900], [700, 1], window=window, block_size=16)
+    assert float((run(backend, step, window=window) - step.expected_THD).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 3e-2), (torch.float16, 4e-3)])
+@pytest.mark.parametrize("soft_cap", [None, 2.0])
+def test_half_precision_is_near(
+    backend: AttentionBackend, dtype: torch.dtype, tolerance: float, soft_cap: float | None
+) -> None:
+    step = make_step(*MIXES["mix"], dtype=dtype, soft_cap=soft_cap)
+    found = run(backend, step, soft_cap=soft_cap)
+    assert found.dtype == dtype
+    assert float((found - step.expected_THD).abs().max()) < tolerance
+
+
+@pytest.mark.parametrize("window", [None, 24])
+def test_a_row_that_is_all_nan_harms_no_other(backend: AttentionBackend, window: int | None) -> None:
+    step = make_step(*MIXES["mix"], window=window)
+    poisoned = slice(step.rows.starts[3], step.rows.starts[4])
+    step.q_THD[poisoned] = step.k_TGD[poisoned] = step.v_TGD[poisoned] = torch.nan
+    found = run(backend, step, window=window)
+    found[poisoned] = step.expected_THD[poisoned] = 0.0
+    assert float((found - step.expected_THD).abs().max()) < 1e-5
+
+
+def test_a_row_gets_nearly_the_same_numbers_in_any_company(backend: AttentionBackend) -> None:
+    lengths, queries = MIXES["mix"]
+    together = make_step(lengths, queries)
+    found = run(backend, together)
+    for row, (length, count) in enumerate(zip(lengths, queries, strict=True)):
+        span = slice(together.rows.starts[row], together.rows.starts[row + 1])
+        plan = backend.plan(RowSpans((0, count), (length,)), together.table_RB[row : row + 1], together.kv, window=None)
+        alone = plan.attend(together.q_THD[span], together.kv, scale=0.25, soft_cap=None)
+        assert float((found[span] - alone).abs().max()) < 1e-6
+
+
+def test_many_long_rows_of_one_query_each_equal_the_dense_computation(backend: AttentionBackend) -> None:
+    step = make_step([900 + row for row in range(40)], [1] * 40, head_size=8, block_size=16)
+    assert float((run(backend, step) - step.expected_THD).abs().max()) < 1e-5
+
+
+def test_platforms_prefer_backends_that_exist() -> None:
+    for name in plugins.names("platforms"):
+        assert set(plugins.load("platforms", name).ATTENTION_BACKENDS) <= set(plugins.names("attention"))
