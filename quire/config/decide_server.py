@@ -1,0 +1,91 @@
+"""The slice of server/: address, names, keys, what is written.
+
+Not here: everything else that is decided (resolve.py).
+Door: decide_server.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from quire.config.asked import Asked
+from quire.config.card import Card
+from quire.config.decided import ServerConfig
+from quire.config.env import Env
+from quire.config.fit import MemoryPlan
+from quire.config.ledger import Ledger
+from quire.config.option import options_of
+from quire.config.server import ServerOptions
+from quire.errors import ConfigError
+
+
+def decide_server(asked: Asked, card: Card, plan: MemoryPlan, env: Env, ledger: Ledger) -> ServerConfig:
+    """Decide the slice of server/.
+
+    Raises: ConfigError for a TLS file that is missing, or a key without its certificate.
+    """
+    server = asked.server
+    _check_tls(server)
+    keys = server.api_key or env.api_keys
+    if any(not key.strip() for key in keys):
+        raise ConfigError("--api-key is empty; leave it out to serve without keys.")
+    names = asked.engine.model.served_model_name or (asked.engine.model.model,)
+    ledger.note("served_model_name", " ".join(names), "names that requests may use; the first is echoed")
+    _note(server, ledger, bool(env.api_keys))
+    return ServerConfig(
+        model_names=names,
+        model_root=asked.engine.model.model,
+        max_model_len=plan.max_model_len,
+        host=server.host,
+        port=server.port,
+        uds=server.uds,
+        api_keys=keys,
+        root_path=server.root_path,
+        allowed_origins=server.allowed_origins,
+        allowed_methods=server.allowed_methods,
+        allowed_headers=server.allowed_headers,
+        allow_credentials=server.allow_credentials,
+        ssl_keyfile=server.ssl_keyfile,
+        ssl_certfile=server.ssl_certfile,
+        ssl_ca_certs=server.ssl_ca_certs,
+        ssl_cert_reqs=server.ssl_cert_reqs,
+        response_role=server.response_role,
+        log_level=server.uvicorn_log_level,
+        logs_access=not server.disable_uvicorn_access_log,
+        logs_requests=server.enable_log_requests,
+        max_log_len=server.max_log_len,
+        logs_stats=not server.disable_log_stats,
+        sends_request_id=server.enable_request_id_headers,
+        forces_usage=server.enable_force_include_usage,
+        gives_prompt_tokens_details=server.enable_prompt_tokens_details,
+        returns_tokens_as_token_ids=server.return_tokens_as_token_ids,
+        has_docs=not server.disable_fastapi_docs,
+        has_tokenizer_info=server.enable_tokenizer_info_endpoint,
+        tracks_load=server.enable_server_load_tracking,
+        sse_keep_alive_s=server.sse_keep_alive_interval,
+        default_chat_template_kwargs=json.dumps(dict(server.default_chat_template_kwargs or {})),
+    )
+
+
+def _note(server: ServerOptions, ledger: Ledger, has_keys: bool) -> None:
+    for one in options_of(ServerOptions):
+        value = getattr(server, one.name)
+        if one.name == "api_key":
+            shown = f"{len(value)} keys" if value else "from QUIRE_API_KEY" if has_keys else "none"
+            ledger.note(one.name, shown, one.help, source="QUIRE_API_KEY" if has_keys else "default")
+            continue
+        shown = " ".join(value) if isinstance(value, tuple) else value
+        ledger.note(one.name, "none" if shown in (None, "") else shown, one.help)
+
+
+def _check_tls(server: ServerOptions) -> None:
+    if (server.ssl_keyfile is None) != (server.ssl_certfile is None):
+        raise ConfigError("--ssl-keyfile and --ssl-certfile belong together; give both or none.")
+    for flag, name in (
+        ("--ssl-keyfile", server.ssl_keyfile),
+        ("--ssl-certfile", server.ssl_certfile),
+        ("--ssl-ca-certs", server.ssl_ca_certs),
+    ):
+        if name is not None and not Path(name).is_file():
+            raise ConfigError(f"{flag} {name}: there is no such file.")

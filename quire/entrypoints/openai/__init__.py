@@ -1,0 +1,1 @@
+"""The server under the name that scripts start it by."""
