@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
 import msgspec
@@ -47,7 +47,7 @@ class EngineClient(Protocol):
     @property
     def is_alive(self) -> bool: ...
 
-    def submit(self, request: Request) -> AsyncIterator[Event]:
+    def submit(self, request: Request) -> AsyncGenerator[Event, None]:
         """The request's events until all its samples have finished. Closing the iterator cancels what has not.
 
         Raises: EngineDead when the engine ends before the request does.
@@ -135,7 +135,7 @@ class ProcessClient:
             with contextlib.suppress(OSError):
                 await self._writer.wait_closed()
 
-    async def submit(self, request: Request) -> AsyncIterator[Event]:
+    async def submit(self, request: Request) -> AsyncGenerator[Event, None]:
         """See EngineClient.submit."""
         inbox: asyncio.Queue[Event | None] = asyncio.Queue()
         self._inboxes[request.id] = inbox

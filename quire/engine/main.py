@@ -111,8 +111,9 @@ class Service:
 
 def main(arguments: list[str]) -> int:
     """Serve one front until it goes away; returns an exit code only when the engine cannot start."""
-    # Ctrl-C reaches the whole group of the terminal; the front decides when this process ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # These reach the front's whole process group; the front decides when this process ends.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     connection = socket.socket(fileno=int(arguments[0]))
     config = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineConfig)
     logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s engine: %(message)s")

@@ -1,0 +1,320 @@
+"""The engine's and the server's numbers as Prometheus reads them: names, labels and buckets that dashboards of this
+field know.
+
+Numbers are gathered in plain lists by one event loop, and become Prometheus families only when somebody reads them: a
+token costs one bisection. A *sequence* is one sample of a request; latencies and lengths are observed once for each
+sequence, as the dashboards expect.
+
+Not here: the log line (log_stats.py), HTTP. Door: Metrics.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from quire.config.decided import KVConfig
+from quire.core.events import Delta, EngineStats, StepEvents
+from quire.core.ids import RequestId
+from quire.core.request import Request
+from quire.engine.numbers import Histogram, HttpNumbers
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+LATENCY_S = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
+# fmt: off
+FIRST_TOKEN_S = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
+    1.0, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560,
+)
+BETWEEN_TOKENS_S = (
+    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75,
+    1.0, 2.5, 5, 7.5, 10, 20, 40, 80,
+)
+# fmt: on
+STEP_TOKENS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+PARAMS_N = (1, 2, 5, 10, 20)
+PREEMPTIONS = (1, 2, 3, 4, 5, 10, 20)
+
+FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
+_UNCOUNTED_HANDLERS = frozenset(("/metrics", "/health", "/load", "/ping", "/version"))
+
+
+def token_buckets(largest: int) -> tuple[int, ...]:
+    """1, 2, 5, 10, 20, 50 ... up to ``largest``."""
+    series = (digit * 10**power for power in range(len(str(largest))) for digit in (1, 2, 5))
+    return tuple(value for value in series if value <= largest) or (1,)
+
+
+@dataclass(slots=True)
+class _Sequence:
+    """Times of one sample on the monotonic clock; 0.0 where it has not happened yet."""
+
+    scheduled_s: float = 0.0
+    first_token_s: float = 0.0
+    last_token_s: float = 0.0
+    num_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_preemptions: int = 0
+
+
+@dataclass(slots=True)
+class _Record:
+    """A request from its arrival to its end."""
+
+    request: Request
+    arrived_s: float
+    sequences: list[_Sequence]
+
+
+@dataclass(slots=True)
+class _Totals:
+    """Counters: they only grow, also over a restart of the engine."""
+
+    values: dict[str, float] = field(default_factory=dict)
+
+    def grow(self, name: str, now: int, before: int) -> None:
+        """Add what a counter of the engine has grown; a smaller value means that the engine began anew."""
+        self.values[name] = self.values.get(name, 0) + (now - before if now >= before else now)
+
+
+_COUNTERS = (
+    ("prefix_cache_queries", "Tokens looked up in the prefix cache."),
+    ("prefix_cache_hits", "Tokens found in the prefix cache."),
+    ("num_preemptions", "Preemptions."),
+    ("prompt_tokens", "Prompt tokens, computed or found in the prefix cache."),
+    ("prompt_tokens_cached", "Prompt tokens found in the prefix cache."),
+    ("generation_tokens", "Tokens generated."),
+)
+
+
+class Metrics:
+    """All series of one server, in a registry of its own.
+
+    Invariant: ``_records`` holds the requests between ``arrived`` and ``finished``. All calls belong to one event loop.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        *,
+        max_model_len: int = 131_072,
+        kv: KVConfig | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._labels = (model_name, "0")
+        self._cache = {} if kv is None else cache_facts(kv)
+        self._clock = clock
+        self._records: dict[RequestId, _Record] = {}
+        self._stats = EngineStats()
+        self._totals = _Totals({"computed": 0.0} | {name: 0.0 for name, _ in _COUNTERS})
+        self._finished = dict.fromkeys(FINISH_REASONS, 0)
+        self._histograms = {
+            name: (Histogram(bounds), text) for name, bounds, text in _histogram_families(max_model_len)
+        }
+        self._step_tokens = self._histograms["iteration_tokens_total"][0]
+        self._first_token_s = self._histograms["time_to_first_token_seconds"][0]
+        self._between_tokens_s = self._histograms["inter_token_latency_seconds"][0]
+        self._http = HttpNumbers()
+        self._finished_latency_s = 0.0
+        self._num_finished = 0
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    @property
+    def num_finished(self) -> int:
+        """Sequences that have ended, ever."""
+        return self._num_finished
+
+    @property
+    def finished_latency_s(self) -> float:
+        """Sum of the times from arrival to end over these."""
+        return self._finished_latency_s
+
+    def arrived(self, request: Request) -> None:
+        """A request goes to the engine now."""
+        self._records[request.id] = _Record(request, self._clock(), [_Sequence() for _ in range(request.n)])
+
+    def observe(self, events: StepEvents) -> None:
+        """What one step told. Requests that did not arrive here are counted in totals only."""
+        now_s = events.at_s or self._clock()
+        for scheduled in events.scheduled:
+            record = self._records.get(scheduled.request_id)
+            if scheduled.is_first:
+                self._totals.values["prompt_tokens_cached"] += scheduled.cached_tokens
+                if record is not None:
+                    sequence = record.sequences[scheduled.index]
+                    sequence.scheduled_s = scheduled.at_s or now_s
+                    sequence.num_cached_tokens = scheduled.cached_tokens
+        for request_id in events.preempted:
+            if (record := self._records.get(request_id)) is not None:
+                record.sequences[0].num_preemptions += 1
+        for delta in events.deltas:
+            if delta.token_ids and (record := self._records.get(delta.request_id)) is not None:
+                self._note_tokens(record, delta, now_s)
+        if events.stats is not None:
+            self._note_stats(events.stats)
+
+    def _note_tokens(self, record: _Record, delta: Delta, now_s: float) -> None:
+        sequence = record.sequences[delta.index]
+        if sequence.num_tokens == 0:
+            sequence.first_token_s = now_s
+            self._first_token_s.observe(now_s - record.arrived_s)
+        else:
+            self._between_tokens_s.observe(now_s - sequence.last_token_s)
+        sequence.num_tokens += len(delta.token_ids)
+        sequence.last_token_s = now_s
+
+    def _note_stats(self, now: EngineStats) -> None:
+        before, self._stats = self._stats, now
+        grow = self._totals.grow
+        grow("prefix_cache_queries", now.prefix_queries, before.prefix_queries)
+        grow("prefix_cache_hits", now.prefix_hits, before.prefix_hits)
+        grow("num_preemptions", now.num_preemptions, before.num_preemptions)
+        grow("computed", now.prompt_tokens, before.prompt_tokens)
+        grow("generation_tokens", now.generation_tokens, before.generation_tokens)
+        if now.step_tokens > 0:
+            self._step_tokens.observe(now.step_tokens)
+
+    def finished(self, request_id: RequestId, reasons: Mapping[int, str]) -> None:
+        """A request has ended, for its client: ``reasons`` by sample; one without a reason was aborted."""
+        record = self._records.pop(request_id, None)
+        if record is None:
+            return
+        for index, sequence in enumerate(record.sequences):
+            reason = reasons.get(index, "abort")
+            self._finished[reason if reason in self._finished else "error"] += 1
+            self._note_end(record, sequence)
+        self._record("request_params_n", record.request.n)
+        self._record("request_max_num_generation_tokens", max(one.num_tokens for one in record.sequences))
+
+    def _record(self, name: str, value: float) -> None:
+        self._histograms[name][0].observe(value)
+
+    def _note_end(self, record: _Record, sequence: _Sequence) -> None:
+        request, now_s = record.request, self._clock()
+        last_s = sequence.last_token_s or now_s
+        self._num_finished += 1
+        self._finished_latency_s += now_s - record.arrived_s
+        self._record("e2e_request_latency_seconds", now_s - record.arrived_s)
+        self._record("request_prompt_tokens", len(request.prompt_ids))
+        self._record("request_generation_tokens", sequence.num_tokens)
+        self._record("request_params_max_tokens", request.stopping.max_tokens)
+        self._record("request_num_preemptions", sequence.num_preemptions)
+        if sequence.scheduled_s:
+            self._record("request_queue_time_seconds", max(0.0, sequence.scheduled_s - record.arrived_s))
+            self._record("request_inference_time_seconds", max(0.0, last_s - sequence.scheduled_s))
+            self._record("request_prefill_kv_computed_tokens", len(request.prompt_ids) - sequence.num_cached_tokens)
+        if sequence.first_token_s:
+            if sequence.scheduled_s:
+                self._record("request_prefill_time_seconds", max(0.0, sequence.first_token_s - sequence.scheduled_s))
+            decode_s = last_s - sequence.first_token_s
+            self._record("request_decode_time_seconds", decode_s)
+            if sequence.num_tokens > 1:
+                self._record("request_time_per_output_token_seconds", decode_s / (sequence.num_tokens - 1))
+
+    def answered(self, handler: str, method: str, status: int, seconds: float) -> None:
+        """An HTTP exchange has ended. ``handler`` and ``method`` must come from closed sets."""
+        if handler not in _UNCOUNTED_HANDLERS:
+            self._http.note(handler, method, f"{status // 100}xx", seconds)
+
+    def render(self) -> bytes:
+        """All series in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def describe(self) -> Iterable[Metric]:
+        """Names for the registry's own check, without gathering anything."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """All families, as the registry asks for them."""
+        yield from self._gauges()
+        yield from self._counters()
+        names = ("model_name", "engine")
+        for name, (histogram, text) in self._histograms.items():
+            family = HistogramMetricFamily(f"vllm:{name}", text, labels=names)
+            histogram.add_to(family, self._labels)
+            yield family
+        yield from self._http.families()
+
+    def _gauges(self) -> Iterator[Metric]:
+        stats = self._stats
+        used = stats.num_blocks_held / stats.num_blocks if stats.num_blocks else 0.0
+        for name, text, value in (
+            ("num_requests_running", "Sequences in the running batch.", stats.num_running),
+            ("num_requests_waiting", "Sequences in the queue.", stats.num_waiting),
+            ("kv_cache_usage_perc", "Share of the KV blocks that running sequences hold, 0 to 1.", used),
+        ):
+            gauge = GaugeMetricFamily(f"vllm:{name}", text, labels=("model_name", "engine"))
+            gauge.add_metric(self._labels, value)
+            yield gauge
+        if self._cache:
+            facts = GaugeMetricFamily(
+                "vllm:cache_config_info", "The KV cache's configuration.", labels=(*self._cache, "engine")
+            )
+            facts.add_metric((*self._cache.values(), "0"), 1.0)
+            yield facts
+
+    def _counters(self) -> Iterator[Metric]:
+        values = self._totals.values
+        values["prompt_tokens"] = values["computed"] + values["prompt_tokens_cached"]
+        names = ("model_name", "engine")
+        for name, text in _COUNTERS:
+            counter = CounterMetricFamily(f"vllm:{name}", text, labels=names)
+            counter.add_metric(self._labels, values[name])
+            yield counter
+        sources = CounterMetricFamily(
+            "vllm:prompt_tokens_by_source", "Prompt tokens by where their KV came from.", labels=(*names, "source")
+        )
+        sources.add_metric((*self._labels, "local_compute"), values["computed"])
+        sources.add_metric((*self._labels, "local_cache_hit"), values["prompt_tokens_cached"])
+        yield sources
+        success = CounterMetricFamily(
+            "vllm:request_success", "Sequences that ended, by reason.", labels=(*names, "finished_reason")
+        )
+        for reason, count in self._finished.items():
+            success.add_metric((*self._labels, reason), count)
+        yield success
+
+
+def _histogram_families(max_model_len: int) -> tuple[tuple[str, Sequence[float], str], ...]:
+    tokens = token_buckets(max_model_len)
+    return (
+        ("request_prompt_tokens", tokens, "Prompt tokens of a sequence."),
+        ("request_generation_tokens", tokens, "Generated tokens of a sequence."),
+        ("request_max_num_generation_tokens", tokens, "Generated tokens of a request's longest sample."),
+        ("request_params_n", PARAMS_N, "Samples asked for."),
+        ("request_params_max_tokens", tokens, "Most tokens asked for."),
+        ("request_num_preemptions", PREEMPTIONS, "Preemptions of a sequence."),
+        ("request_prefill_kv_computed_tokens", tokens, "Prompt tokens computed rather than found in the cache."),
+        ("iteration_tokens_total", STEP_TOKENS, "Tokens computed in a step."),
+        ("time_to_first_token_seconds", FIRST_TOKEN_S, "From arrival to the first token."),
+        ("inter_token_latency_seconds", BETWEEN_TOKENS_S, "From one token to the next."),
+        ("request_time_per_output_token_seconds", BETWEEN_TOKENS_S, "Mean time of a token after the first."),
+        ("e2e_request_latency_seconds", LATENCY_S, "From arrival to the end."),
+        ("request_queue_time_seconds", LATENCY_S, "From arrival to the first step."),
+        ("request_inference_time_seconds", LATENCY_S, "From the first step to the last token."),
+        ("request_prefill_time_seconds", LATENCY_S, "From the first step to the first token."),
+        ("request_decode_time_seconds", LATENCY_S, "From the first token to the last."),
+    )
+
+
+def cache_facts(kv: KVConfig) -> dict[str, str]:
+    """Labels of cache_config_info, under the names that dashboards look for."""
+    return {
+        "block_size": str(kv.layout.block_size),
+        "num_gpu_blocks": str(kv.num_blocks),
+        "enable_prefix_caching": str(kv.enable_prefix_caching),
+        "num_kv_groups": str(len(kv.layout.groups)),
+        "bytes_per_block": str(kv.layout.bytes_per_block),
+    }

@@ -1,0 +1,1 @@
+"""Shelf: one file an endpoint; each exports ``endpoints`` and ``examples`` (see quire/server/shelf.py)."""

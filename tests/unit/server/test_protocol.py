@@ -1,0 +1,120 @@
+"""One connection, fed by hand: what comes before a body is bounded, and what is no HTTP has the shape of errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from quire.server.protocol import MAX_HEAD_BYTES, MAX_URL_BYTES, BoundedProtocol
+from tests.unit.server.site import Site
+
+HOST = b"Host: localhost\r\n"
+
+
+class Transport(asyncio.Transport):
+    """Remembers what was written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.is_closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += bytes(data)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return {"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 8000)}.get(name, default)
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+class Connection:
+    def __init__(self) -> None:
+        config = Config(Site().app, log_config=None, access_log=False, ws="none")
+        config.load()
+        self.state = ServerState()
+        self.transport = Transport()
+        self.protocol = BoundedProtocol(config, self.state, {})
+        self.protocol.connection_made(self.transport)
+
+    async def send(self, *packets: bytes) -> None:
+        for packet in packets:
+            self.protocol.data_received(packet)
+        while self.state.tasks:
+            await asyncio.gather(*self.state.tasks)
+
+    def statuses(self) -> list[int]:
+        heads = self.transport.written.split(b"HTTP/1.1 ")[1:]
+        return [int(head[:3]) for head in heads]
+
+
+HEALTH = b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("packets", "status"),
+    [
+        ([b"GET /health HTTP/1.1\r\n" + HOST + b"X: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n"], 431),
+        ([b"GET /health HTTP/1.1\r\n" + HOST + b"X: ", *[b"a" * 8192] * 50], 431),
+        ([b"GET /health HTTP/1.1\r\n" + HOST, *[b"X: a\r\n"] * 20_000], 431),
+        ([b"GET /health HTTP/1.1\r\n" + HOST + b"X: a\r\n" * 101 + b"\r\n"], 431),
+        ([b"GET /", *[b"a" * 8192] * 50], 431),
+        ([b"GET /" + b"a" * MAX_URL_BYTES + b" HTTP/1.1\r\n" + HOST + b"\r\n"], 414),
+        ([b"X" * 65_536 + b" / HTTP/1.1\r\n\r\n"], 400),
+        ([b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"], 400),
+        ([b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], 400),
+        ([b"GET /health HTTP/9.9\r\n" + HOST + b"\r\n"], 400),
+        ([b"POST /v1/completions HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n"], 400),
+        (
+            [b"POST /v1/completions HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"],
+            400,
+        ),
+    ],
+)
+async def test_a_head_out_of_bounds_is_refused_and_the_connection_closed(packets: list[bytes], status: int) -> None:
+    connection = Connection()
+    await connection.send(*packets, HEALTH)
+    assert connection.statuses() == [status]
+    assert connection.transport.is_closed
+    head, _, body = connection.transport.written.partition(b"\r\n\r\n")
+    assert b"content-type: application/json" in head
+    assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_requests_on_one_connection_are_each_measured_by_themselves() -> None:
+    connection = Connection()
+    long = b"GET /health HTTP/1.1\r\n" + HOST + b"X: " + b"a" * (MAX_HEAD_BYTES - 1000) + b"\r\n\r\n"
+    for _ in range(3):
+        await connection.send(long[:5000], long[5000:])
+    assert connection.statuses() == [200, 200, 200]
+    assert not connection.transport.is_closed
+
+
+async def test_a_body_is_no_part_of_the_head() -> None:
+    body = json.dumps({"prompt": "a", "max_tokens": 1, "zz": "x" * (2 * MAX_HEAD_BYTES)}).encode()
+    head = b"POST /v1/completions HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+    connection = Connection()
+    await connection.send(head + b"Content-Length: %d\r\n\r\n" % len(body) + body, HEALTH)
+    assert connection.statuses() == [200, 200]
+
+
+async def test_a_body_announced_too_large_is_refused_without_asking_for_it() -> None:
+    connection = Connection()
+    head = b"POST /v1/completions HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\nExpect: 100-continue\r\n"
+    await connection.send(head + b"Content-Length: 99999999\r\n\r\n")
+    assert connection.statuses() == [413]
+    assert connection.transport.is_closed
