@@ -15,7 +15,7 @@ from quire.core.wire import MAX_FRAME_BYTES, Decoder, Message, WireError, encode
 
 ID = RequestId("r-1")
 MESSAGES: list[Message] = [
-    Request(ID, (1, 2), Sampling(-5, logit_bias=((7, -1.5),), bad_words_ids=((1, 2), (3,))), Stopping(8, 1, (0,), (9,))),
+    Request(ID, (1, 2), Sampling(-5, logit_bias=((7, -1.5),), bad_words_ids=((1,),)), Stopping(8, 1, (0,), (9,)), n=2),
     Cancel(ID),
     Cancel(ID, 1),
     Command(3, "reset_prefix_cache", ("a",)),

@@ -1,0 +1,115 @@
+"""From a plan and the row table to the tensors of one step.
+
+Vectorised over tokens with numpy; Python loops run over rows at most.
+
+Not here: what lives longer than a step (rows.py), the forward pass (launch.py).
+Door: InputBuilder, StepInputs.
+"""
+
+# Shapes: T tokens of the step, R rows (chunks) of the step, B blocks of the longest row's table. ``_host`` arrays are
+# numpy.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from quire.config.decided import WorkerConfig
+from quire.core.step import Chunk, StepPlan
+from quire.layers.batch import AttentionBackend, Batch, KVLayer, RowSpans
+from quire.sampling.draw import PromptSpan, Want
+from quire.worker.rows import RowTable
+
+_Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class StepInputs:
+    """What the model computes, and what the sampler wants of it: one want for each chunk, in order."""
+
+    batch: Batch
+    wants: tuple[Want, ...]
+
+
+class InputBuilder:
+    """Builds the inputs of steps for one device, one pool of KV and one attention backend."""
+
+    def __init__(self, config: WorkerConfig, kv: tuple[KVLayer, ...], backend: AttentionBackend) -> None:
+        self._device = torch.device(config.device)
+        self._block_size = config.layout.block_size
+        self._kv = kv
+        self._backend = backend
+        groups = {layer: number for number, group in enumerate(config.layout.groups) for layer in group.layers}
+        self._group_of_layer = tuple(groups[layer] for layer in range(len(kv)))
+
+    def build(self, plan: StepPlan, rows: RowTable) -> StepInputs:
+        """The inputs of a plan that has chunks and has been applied to ``rows``.
+
+        Raises: ValueError when a chunk computes tokens that are not known or have no block.
+        """
+        chunks = plan.chunks
+        row_R = np.array([chunk.row for chunk in chunks], dtype=np.int64)
+        start_R = np.array([chunk.start for chunk in chunks], dtype=np.int64)
+        num_R = np.array([chunk.num_tokens for chunk in chunks], dtype=np.int64)
+        length_R = start_R + num_R
+        _check(chunks, row_R, length_R, rows, self._block_size)
+        ends_R = np.cumsum(num_R)
+        first_R = ends_R - num_R
+        row_T = np.repeat(row_R, num_R)
+        position_T = np.arange(ends_R[-1]) + np.repeat(start_R - first_R, num_R)
+        block_T, offset_T = np.divmod(position_T, self._block_size)
+        width = int(-(-length_R.max() // self._block_size))
+        batch = Batch(
+            ids_T=self._put(rows.token_ids_host[row_T, position_T].astype(np.int64)),
+            positions_T=self._put(position_T),
+            rows=RowSpans(starts=(0, *ends_R.tolist()), lengths=tuple(length_R.tolist())),
+            slots=tuple(
+                self._put(table_host[row_T, block_T] * np.int64(self._block_size) + offset_T)
+                for table_host in rows.tables_host
+            ),
+            tables=tuple(self._put(table_host[row_R, :width]) for table_host in rows.tables_host),
+            kv=self._kv,
+            group_of_layer=self._group_of_layer,
+            backend=self._backend,
+        )
+        wants = (_want(chunk, first, rows) for chunk, first in zip(chunks, first_R.tolist(), strict=True))
+        return StepInputs(batch, tuple(wants))
+
+    def _put(self, array_host: npt.NDArray[np.int64] | npt.NDArray[np.int32]) -> Tensor:
+        return torch.from_numpy(array_host).to(self._device)
+
+
+def _want(chunk: Chunk, first: int, rows: RowTable) -> Want:
+    """What the chunk whose tokens begin at ``first`` wants."""
+    return Want(
+        row=chunk.row,
+        last=first + chunk.num_tokens - 1,
+        draw=rows.draw(chunk.row) if chunk.samples else None,
+        prompt=_prompt_span(chunk, first, rows) if chunk.prompt_logprobs else None,
+    )
+
+
+def _prompt_span(chunk: Chunk, first: int, rows: RowTable) -> PromptSpan:
+    """The prompt tokens behind each of the chunk's tokens; the prompt's last token has none behind it."""
+    end = min(chunk.start + chunk.num_tokens + 1, rows.num_prompt_tokens(chunk.row))
+    targets_host = rows.token_ids_host[chunk.row, chunk.start + 1 : end].astype(np.int64)
+    return PromptSpan(first, targets_host, rows.sampling(chunk.row))
+
+
+def _check(chunks: Sequence[Chunk], row_R: _Ints, length_R: _Ints, rows: RowTable, block_size: int) -> None:
+    """A wrong index would read another sequence's KV on one device and kill the process on another."""
+    is_wrong_R = (length_R > rows.num_known_host[row_R]) | np.array([chunk.num_tokens <= 0 for chunk in chunks])
+    for num_blocks_host in rows.num_blocks_host:
+        is_wrong_R |= length_R > num_blocks_host[row_R] * block_size
+    if is_wrong_R.any():
+        chunk = chunks[int(is_wrong_R.argmax())]
+        known, blocks = rows.num_known_host[chunk.row], rows.num_blocks_host[:, chunk.row].tolist()
+        raise ValueError(
+            f"Row {chunk.row} cannot compute tokens {chunk.start} to {chunk.start + chunk.num_tokens}: "
+            f"{known} are known, its blocks of {block_size} are {blocks} by group."
+        )

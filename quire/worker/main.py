@@ -1,0 +1,56 @@
+"""How a worker comes to be: threads, card, model, KV, runner, first step.
+
+The engine's executors reach this module by its name alone.
+
+Not here: what is loaded (load.py), what a step is (runner.py).
+Door: open_worker.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+
+from quire import plugins
+from quire.config.card import read_card
+from quire.config.decided import WorkerConfig
+from quire.config.machine import read_machine
+from quire.core.events import Ready
+from quire.layers.batch import AttentionBackend
+from quire.sampling.sampler import Sampler
+from quire.worker.blocks import KVBlocks
+from quire.worker.inputs import InputBuilder
+from quire.worker.launch import EagerLauncher
+from quire.worker.load import load_model
+from quire.worker.memory import parameter_bytes
+from quire.worker.rows import RowTable
+from quire.worker.runner import Runner
+from quire.worker.warmup import warm_up
+from quire.worker.worker import Worker
+
+
+def open_worker(config: WorkerConfig) -> Worker:
+    """Load the model and make it ready for steps. Sets the number of torch's threads for the whole process.
+
+    Raises: CheckpointError, UnsupportedModel, ConfigError or DoesNotFit, one line each.
+    """
+    started_s = time.monotonic()
+    torch.set_num_threads(config.num_threads or read_machine().num_cores)
+    with torch.inference_mode():
+        card = read_card(Path(config.model_path))
+        backend: AttentionBackend = plugins.load("attention", config.attention_backend).Backend()
+        model = load_model(card, config)
+        blocks = KVBlocks(config, card)
+        sampler = Sampler(config, model.head)
+        rows = RowTable(config, sampler, blocks)
+        runner = Runner(rows, InputBuilder(config, blocks.layers, backend), EagerLauncher(model), sampler)
+        warm_up(runner, config)
+    report = Ready(
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        weight_bytes=parameter_bytes(model),
+        kv_bytes=blocks.num_bytes,
+        load_time_s=time.monotonic() - started_s,
+    )
+    return Worker(runner, report)

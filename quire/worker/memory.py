@@ -1,0 +1,40 @@
+"""What a device has left, asked before something large is allocated.
+
+Operating systems promise memory that they do not have and end the process when it is used; so it is counted first.
+
+Not here: how memory is shared out (config/fit.py), the machine's limits (config/machine.py).
+Door: available_bytes, require_bytes, parameter_bytes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from quire.config.machine import read_machine
+from quire.errors import DoesNotFit
+
+
+def available_bytes(device: str) -> int:
+    """Free memory of the host, cgroup limits included, or of an accelerator."""
+    if torch.device(device).type == "cpu":
+        return read_machine().available_bytes
+    return int(torch.accelerator.get_memory_info(torch.device(device))[0])
+
+
+def require_bytes(num_bytes: int, device: str, purpose: str) -> None:
+    """Refuse an allocation that cannot be had.
+
+    Raises: DoesNotFit, with the numbers.
+    """
+    available = available_bytes(device)
+    if num_bytes > available:
+        raise DoesNotFit(
+            f"{purpose} need {num_bytes / 2**30:.2f} GiB on {device}; {available / 2**30:.2f} GiB are free. "
+            "Lower --max-model-len, --max-num-seqs or --gpu-memory-utilization, or free memory."
+        )
+
+
+def parameter_bytes(model: nn.Module) -> int:
+    """Bytes of a model's parameters; a tensor with several names counts once."""
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
