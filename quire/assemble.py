@@ -17,9 +17,9 @@ from quire.config.asked import engine_options
 from quire.config.decided import EngineConfig, ServerConfig, TextConfig
 from quire.config.resolve import resolve_engine
 from quire.config.root import Decided
-from quire.engine.client import ProcessClient
 from quire.engine.executor import Executor
 from quire.engine.loop import EngineLoop
+from quire.engine.supervisor import Supervisor
 from quire.errors import ConfigError
 from quire.scheduler.scheduler import Scheduler
 from quire.text.prompt import PromptEncoder, load_chat_template
@@ -85,7 +85,7 @@ def offline(model: str, options: Mapping[str, object]) -> Offline:
 
 
 def serve(decided: Decided, listener: socket.socket) -> int:
-    """Serve on a bound socket until told to stop; returns the process's exit code, 1 when the engine died.
+    """Serve on a bound socket until told to stop; returns the process's exit code.
 
     Raises: CheckpointError in the engine's words.
     """
@@ -95,22 +95,22 @@ def serve(decided: Decided, listener: socket.socket) -> int:
     if config is None:
         raise ConfigError("These options were decided for the library; a server needs the server's own.")
     logging.basicConfig(level=config.log_level.upper(), format=_LOG_FORMAT)
-    return uvloop.run(_serve(decided, config, listener))
+    uvloop.run(_serve(decided, config, listener))
+    return 0
 
 
-async def _serve(decided: Decided, config: ServerConfig, listener: socket.socket) -> int:
+async def _serve(decided: Decided, config: ServerConfig, listener: socket.socket) -> None:
     from quire.engine.metrics import Metrics
     from quire.server.app import create_app
     from quire.server.front import Front
     from quire.server.run import run
 
-    client = ProcessClient(engine_config(decided))
+    client = Supervisor(engine_config(decided))
     metrics = Metrics(config.model_names[0], max_model_len=config.max_model_len, kv=decided.kv)
     try:
         ready, text = await asyncio.gather(client.start(), asyncio.to_thread(text_parts, decided.text))
         logger.info("Loaded %s in %.1f s.", decided.card.path, ready.load_time_s)
         front = Front(client, text.tokenizer, text.template, text.validator, text.config, metrics)
-        await run(create_app(config, front), config, listener, client.on_death)
-        return 0 if client.is_alive else 1
+        await run(create_app(config, front), config, listener)
     finally:
         await client.stop()

@@ -51,6 +51,13 @@ class Stopping(Struct, frozen=True, array_like=True, gc=False):
     """Ids that the client named."""
 
 
+class Resumed(Struct, frozen=True, array_like=True, gc=False):
+    """A sample that goes on where it stood when an engine was lost: ``token_ids`` were generated and told before."""
+
+    index: int
+    token_ids: tuple[int, ...] = ()
+
+
 class Request(Struct, frozen=True, array_like=True, gc=False):
     """One prompt and ``n`` continuations of it.
 
@@ -66,3 +73,5 @@ class Request(Struct, frozen=True, array_like=True, gc=False):
     """Smaller is served first under the policy ``priority``."""
     cache_salt: str = ""
     reads_prefix_cache: bool = True
+    resumed: tuple[Resumed, ...] = ()
+    """Empty: all samples begin. Else only these go on, and only what is new is told of them."""

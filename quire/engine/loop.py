@@ -60,12 +60,19 @@ class EngineLoop:
         """Plan, compute and commit one step.
 
         Cost: one forward pass of at most ``max_num_batched_tokens`` tokens; nothing when there is nothing to do.
+        What interrupts it (KeyboardInterrupt) ends the step's sequences with an error and goes on.
         """
         deltas, self._untold = self._untold, []
         planned = self.scheduler.plan()
         started_s = time.monotonic()
         plan = planned.plan
-        result = StepResult(plan.step) if plan.is_empty else self._run_contained(plan)
+        try:
+            result = StepResult(plan.step) if plan.is_empty else self._run_contained(plan)
+        except BaseException:
+            # An interrupt in the library: what was computed of the step is not known, and nothing may stay in flight.
+            rows = tuple(RowResult(chunk.row, error="The step was interrupted.") for chunk in plan.chunks)
+            self._untold = deltas + self.scheduler.commit(plan, StepResult(plan.step, rows))
+            raise
         deltas += self.scheduler.commit(plan, result)
         ended_s = time.monotonic()
         self._last_step_s = ended_s - started_s

@@ -24,9 +24,9 @@ import msgspec
 from quire import plugins
 from quire.config.decided import EngineConfig
 from quire.core.command import Cancel, Command, Reply
-from quire.core.events import StartFailed, StepEvents
+from quire.core.events import StartFailed
 from quire.core.request import Request
-from quire.core.wire import Decoder, Message, WireError, encode
+from quire.core.wire import Decoder, Message, WireError, encode, encode_events
 from quire.engine.executor import Executor
 from quire.engine.loop import EngineLoop
 from quire.errors import QuireError
@@ -83,7 +83,8 @@ class Service:
         for message in self._inbox.take(waits=not self._loop.has_work):
             self._handle(message)
         if self._loop.has_work:
-            self._send(self._loop.step())
+            for frame in encode_events(self._loop.step()):
+                self._send(frame)
 
     def _handle(self, message: Message) -> None:
         if isinstance(message, Request):
@@ -91,7 +92,7 @@ class Service:
         elif isinstance(message, Cancel):
             self._loop.cancel(message.request_id, message.index)
         elif isinstance(message, Command):
-            self._send(self._answer(message))
+            self._send(encode(self._answer(message)))
         else:
             raise WireError(f"A front does not send a {type(message).__name__}.")
 
@@ -103,10 +104,10 @@ class Service:
             logger.exception("The command %r failed.", command.name)
             return Reply(command.number, error=f"The command {command.name!r} failed ({type(error).__name__}).")
 
-    def _send(self, message: StepEvents | Reply) -> None:
+    def _send(self, frame: bytes) -> None:
         # When the front is gone the inbox notices the same, and ends the process.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._connection.sendall(encode(message))
+            self._connection.sendall(frame)
 
 
 def main(arguments: list[str]) -> int:

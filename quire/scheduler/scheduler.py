@@ -20,7 +20,7 @@ from collections import deque
 from quire.config.decided import KVConfig, SchedulerConfig
 from quire.core.events import Delta, EngineStats, FinishReason
 from quire.core.ids import RequestId, Row
-from quire.core.request import Request
+from quire.core.request import Request, Resumed
 from quire.core.step import Chunk, RowResult, StepPlan, StepResult
 from quire.kvcache import KVCache
 from quire.kvcache.pool import NoFreeBlock
@@ -91,21 +91,22 @@ class Scheduler:
         """
         if request.id in self._families:
             raise ValueError(f"Request {request.id} is unfinished; an id can be used again only after its end.")
+        samples = request.resumed or tuple(Resumed(index) for index in range(request.n))
         length = len(request.prompt_ids)
         if not 0 < length < self._max_known:
             error = (
                 f"The prompt has {length} tokens; context and KV blocks of this engine take 1 to {self._max_known - 1}."
             )
-            return [Delta(request.id, index, finish="error", error=error) for index in range(request.n)]
+            return [Delta(request.id, sample.index, finish="error", error=error) for sample in samples]
         order = self._policy.order(request, self._arrivals)
         self._arrivals += 1
         sequences = [
-            Sequence.start(request, index, order, self.kv.new_tables(request.cache_salt)) for index in range(request.n)
+            Sequence.start(request, sample, order, self.kv.new_tables(request.cache_salt)) for sample in samples
         ]
         leader, *held_back = sequences
         self._families[request.id] = Family(request, sequences, leader, held_back)
         self._waiting.add(leader)
-        self._num_unfinished += request.n
+        self._num_unfinished += len(sequences)
         return []
 
     def cancel(self, request_id: RequestId, index: int | None = None) -> list[Delta]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from quire.core.events import FinishReason
 from quire.core.ids import Row
-from quire.core.request import Request
+from quire.core.request import Request, Resumed
 from quire.core.step import NewRow, RowResult, TokenLogprobs
 from quire.kvcache import BlockTables
 
@@ -41,14 +41,17 @@ class Sequence:
     """Collected until the first token comes; None where none are (any longer) wanted."""
 
     @classmethod
-    def start(cls, request: Request, index: int, order: tuple[int, ...], tables: BlockTables) -> Sequence:
-        wants_prompt_logprobs = index == 0 and request.sampling.num_prompt_logprobs >= 0
+    def start(cls, request: Request, sample: Resumed, order: tuple[int, ...], tables: BlockTables) -> Sequence:
+        """A sample at its beginning, or where it stood when another engine had it."""
+        is_told = sample.index > 0 or bool(sample.token_ids)
+        wants_prompt_logprobs = not is_told and request.sampling.num_prompt_logprobs >= 0
         return cls(
             request=request,
-            index=index,
-            order=(*order, index),
+            index=sample.index,
+            order=(*order, sample.index),
             tables=tables,
-            num_known=len(request.prompt_ids),
+            num_known=len(request.prompt_ids) + len(sample.token_ids),
+            generated=list(sample.token_ids),
             prompt_logprobs=[] if wants_prompt_logprobs else None,
         )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Callable
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -20,8 +19,8 @@ from quire.server.protocol import BoundedProtocol
 _GRACE_S = 5
 
 
-async def run(app: ASGIApp, config: ServerConfig, listener: socket.socket, on_death: list[Callable[[], None]]) -> None:
-    """Serve on the listener until a signal or the engine's death ends it. Says where it listens once it does."""
+async def run(app: ASGIApp, config: ServerConfig, listener: socket.socket) -> None:
+    """Serve on the listener until a signal ends it. Says where it listens once it does."""
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -43,10 +42,6 @@ async def run(app: ASGIApp, config: ServerConfig, listener: socket.socket, on_de
         )
     )
 
-    def stop() -> None:
-        server.should_exit = True
-
-    on_death.append(stop)
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     while not server.started and not serving.done():
         await asyncio.sleep(0.005)

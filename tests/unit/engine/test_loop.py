@@ -131,6 +131,22 @@ def test_a_cancelled_request_is_told_once_and_gives_back_its_blocks() -> None:
     loop.scheduler.check()
 
 
+def test_an_interrupted_step_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, executor = make_loop()
+    for name in ("a", "b"):
+        loop.add(request(name, 1, 2, max_tokens=50))
+    loop.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(executor, "run", lambda plan: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            loop.step()
+    assert loop.stats.num_blocks_held == 0
+    assert [deltas[-1].finish for deltas in run(loop).values()] == ["error", "error"]
+    loop.add(request("c", 5, 6))
+    assert tokens(run(loop)["c", 0]) == expected(5, 6)
+    loop.scheduler.check()
+
+
 def test_stats_count_what_was_computed() -> None:
     loop, _ = make_loop()
     loop.add(request("a", *range(20), max_tokens=3))

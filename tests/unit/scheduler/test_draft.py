@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quire.core.events import Scheduled
 from quire.core.ids import BlockId, RequestId, Row
+from quire.core.request import Resumed
 from quire.core.step import BlockCopy
 from quire.kvcache import BlockTables
 from quire.scheduler.draft import Draft
@@ -12,7 +13,7 @@ from tests.unit.scheduler.driving import request
 
 
 def sequence(name: str, row: int) -> Sequence:
-    one = Sequence.start(request(name, 5), 0, (row,), BlockTables.empty(1, b""))
+    one = Sequence.start(request(name, 5), Resumed(0), (row,), BlockTables.empty(1, b""))
     one.row = Row(row)
     return one
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quire.core.ids import Row
+from quire.core.request import Resumed
 from quire.kvcache import BlockTables
 from quire.scheduler.invariants import check_places, check_tokens
 from quire.scheduler.sequence import Family, Sequence
@@ -12,7 +13,7 @@ from tests.unit.scheduler.driving import request
 
 
 def sequence(order: int = 0) -> Sequence:
-    return Sequence.start(request("a", 5), 0, (order,), BlockTables.empty(1, b""))
+    return Sequence.start(request("a", 5), Resumed(0), (order,), BlockTables.empty(1, b""))
 
 
 def test_each_unfinished_sequence_stands_in_exactly_one_place() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quire.core.ids import Row
+from quire.core.request import Resumed
 from quire.kvcache import BlockTables
 from quire.scheduler.rows import Rows
 from quire.scheduler.sequence import Sequence
@@ -12,7 +13,7 @@ from tests.unit.scheduler.driving import request
 
 
 def sequence() -> Sequence:
-    return Sequence.start(request("a"), 0, (0,), BlockTables.empty(1, b""))
+    return Sequence.start(request("a"), Resumed(0), (0,), BlockTables.empty(1, b""))
 
 
 def test_the_lowest_free_row_is_given_first() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quire.core.ids import Row
+from quire.core.request import Resumed
 from quire.core.step import RowResult, TokenLogprobs
 from quire.kvcache import BlockTables
 from quire.scheduler.sequence import Family, Sequence
@@ -14,7 +15,7 @@ LOGPROB = TokenLogprobs((1,), (0.0,), (1,))
 
 
 def sequence(index: int = 0, **asked: object) -> Sequence:
-    return Sequence.start(request("a", range(5), **asked), index, (3,), BlockTables.empty(1, b""))  # type: ignore[arg-type]
+    return Sequence.start(request("a", range(5), **asked), Resumed(index), (3,), BlockTables.empty(1, b""))  # type: ignore[arg-type]
 
 
 def test_known_tokens_are_the_prompt_and_what_was_generated() -> None:

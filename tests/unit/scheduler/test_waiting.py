@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from quire.core.request import Resumed
 from quire.kvcache import BlockTables
 from quire.scheduler.sequence import Sequence
 from quire.scheduler.waiting import WaitingQueue
@@ -11,7 +12,7 @@ from tests.unit.scheduler.driving import request
 
 
 def sequence(*order: int) -> Sequence:
-    return Sequence.start(request("a"), 0, order, BlockTables.empty(1, b""))
+    return Sequence.start(request("a"), Resumed(0), order, BlockTables.empty(1, b""))
 
 
 def test_sequences_leave_in_order_whenever_they_came() -> None:
