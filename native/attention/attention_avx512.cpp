@@ -1,0 +1,8 @@
+// Attention with AVX-512: every type is widened to float32.
+#include "attention/avx512.h"
+
+namespace quire::attention {
+
+const Kernels kernels_avx512 = kernels<Vectors, WidenedBf16, WidenedF16, PlainF32>();
+
+}  // namespace quire::attention

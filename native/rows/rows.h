@@ -1,0 +1,58 @@
+// The kernels of one instruction set for everything between the matrix products. All work row by row: what a row gives
+// depends on nothing but the row.
+#pragma once
+
+#include <cstdint>
+
+namespace quire {
+
+enum DType : int64_t { FLOAT32 = 0, BFLOAT16 = 1, FLOAT16 = 2 };
+enum Activation : int64_t { SILU = 0, GELU = 1, GELU_TANH = 2, RELU = 3 };
+
+struct Norm {
+  DType dtype;
+  void *x;            // [rows, size]; `added` is added to it in place, where there is one
+  const void *added;  // [rows, size] or nullptr
+  void *out;          // [rows, size]
+  const void *weight;
+  int64_t rows, size;
+  float eps;
+  bool plus_one;
+};
+
+struct Heads {
+  DType dtype;
+  void *heads;  // [tokens, more heads, size]: the first `queries` heads and the `keys` behind them are turned in place
+  const float *cosine, *sine;  // [tokens, frequencies]
+  const void *query_weight, *key_weight;  // [size] each, or nullptr: no norm
+  int64_t tokens, token_stride, queries, keys, size, frequencies;
+  float eps;
+  bool plus_one;
+};
+
+struct Gate {
+  DType dtype;
+  Activation activation;
+  const void *gate_up;  // [rows, 2, size]
+  void *out;            // [rows, size]
+  int64_t rows, size;
+};
+
+struct Segment {
+  float value;
+  int64_t id;  // -1: NaN or infinity was met
+};
+
+struct RowKernels {
+  void (*norm)(const Norm &);
+  void (*heads)(const Heads &);
+  void (*gate)(const Gate &);
+  // The largest of logits[begin:end], and the lowest id that has it.
+  Segment (*largest)(const float *logits, int64_t begin, int64_t end);
+};
+
+extern const RowKernels rows_portable, rows_avx2, rows_avx512;
+
+constexpr int64_t MAX_HEAD_SIZE = 512;
+
+}  // namespace quire

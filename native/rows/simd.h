@@ -1,0 +1,237 @@
+// Sixteen floats at a time, whatever the instructions: the compiler splits them where registers are shorter. Every
+// kernel file compiles this for itself (all of it has internal linkage), and because lanes and order are the same
+// everywhere and no fused multiply-add is used, all instruction sets give the same bits.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+#define QUIRE_INLINE static inline __attribute__((always_inline))
+
+namespace {
+
+constexpr int64_t LANES = 16;
+typedef float Floats __attribute__((vector_size(64)));
+typedef int32_t Ints __attribute__((vector_size(64)));
+typedef uint32_t Words __attribute__((vector_size(64)));
+typedef uint16_t Halves __attribute__((vector_size(32)));
+typedef double Doubles __attribute__((vector_size(64)));  // eight of them
+
+struct Float32 {
+  float bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Float16 {
+  uint16_t bits;
+};
+
+QUIRE_INLINE Floats all(float value) { return Floats{} + value; }
+QUIRE_INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+
+template <typename To, typename From>
+QUIRE_INLINE To bit_cast(const From &from) {
+  static_assert(sizeof(To) == sizeof(From), "");
+  To to;
+  std::memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
+QUIRE_INLINE Floats load(const Float32 *from) {
+  Floats x;
+  std::memcpy(&x, from, sizeof(x));
+  return x;
+}
+
+QUIRE_INLINE void store(Float32 *to, Floats x) { std::memcpy(to, &x, sizeof(x)); }
+
+QUIRE_INLINE Floats load(const BFloat16 *from) {
+  Halves halves;
+  std::memcpy(&halves, from, sizeof(halves));
+  return bit_cast<Floats>(__builtin_convertvector(halves, Words) << 16);
+}
+
+// To the nearest, ties to even; NaN stays NaN.
+QUIRE_INLINE Halves rounded_bfloat16(Floats x) {
+  const Words bits = bit_cast<Words>(x);
+  const Words even = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const Words quiet = Words{} + 0x7fc0;
+  return __builtin_convertvector(x == x ? even : quiet, Halves);
+}
+
+QUIRE_INLINE void store(BFloat16 *to, Floats x) {
+  const Halves halves = rounded_bfloat16(x);
+  std::memcpy(to, &halves, sizeof(halves));
+}
+
+#if defined(__AVX512F__)
+QUIRE_INLINE Floats load(const Float16 *from) {
+  return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(from)));
+}
+QUIRE_INLINE void store(Float16 *to, Floats x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT));
+}
+#elif defined(__F16C__)
+QUIRE_INLINE Floats load(const Float16 *from) {
+  Floats x;
+  for (int half = 0; half < 2; ++half) {
+    const __m256 part = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(from + 8 * half)));
+    std::memcpy(reinterpret_cast<char *>(&x) + 32 * half, &part, 32);
+  }
+  return x;
+}
+QUIRE_INLINE void store(Float16 *to, Floats x) {
+  for (int half = 0; half < 2; ++half) {
+    __m256 part;
+    std::memcpy(&part, reinterpret_cast<const char *>(&x) + 32 * half, 32);
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(to + 8 * half), _mm256_cvtps_ph(part, _MM_FROUND_TO_NEAREST_INT));
+  }
+}
+#else
+QUIRE_INLINE float widened(uint16_t half) {
+  const uint32_t sign = uint32_t(half & 0x8000) << 16, magnitude = half & 0x7fff;
+  if (magnitude >= 0x7c00) return bit_cast<float>(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);
+  // The exponent moves from bias 15 to 127 by a product, which is right for subnormal numbers too.
+  const float scaled = bit_cast<float>(magnitude << 13) * 0x1p112f;
+  return bit_cast<float>(sign | bit_cast<uint32_t>(scaled));
+}
+QUIRE_INLINE uint16_t narrowed(float value) {
+  const uint32_t bits = bit_cast<uint32_t>(value), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return uint16_t(sign | 0x7e00);
+  if (magnitude >= 0x477ff000) return uint16_t(sign | 0x7c00);
+  if (magnitude < 0x38800000)  // Subnormal: adding 0.5 leaves the mantissa in the low bits, rounded.
+    return uint16_t(sign | (bit_cast<uint32_t>(bit_cast<float>(magnitude) + 0.5f) - 0x3f000000));
+  return uint16_t(sign | (magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13);
+}
+QUIRE_INLINE Floats load(const Float16 *from) {
+  Floats x;
+  for (int lane = 0; lane < LANES; ++lane) x[lane] = widened(from[lane].bits);
+  return x;
+}
+QUIRE_INLINE void store(Float16 *to, Floats x) {
+  for (int lane = 0; lane < LANES; ++lane) to[lane].bits = narrowed(x[lane]);
+}
+#endif
+
+// The first `count` lanes; the others are 0, and are not written.
+template <typename Real>
+QUIRE_INLINE Floats load_some(const Real *from, int64_t count) {
+  if (count >= LANES) return load(from);
+  Real lanes[LANES] = {};
+  std::memcpy(lanes, from, size_t(count) * sizeof(Real));
+  return load(lanes);
+}
+
+template <typename Real>
+QUIRE_INLINE void store_some(Real *to, Floats x, int64_t count) {
+  if (count >= LANES) return store(to, x);
+  Real lanes[LANES];
+  store(lanes, x);
+  std::memcpy(to, lanes, size_t(count) * sizeof(Real));
+}
+
+// What is left of x after it was stored as Real and read again.
+template <typename Real>
+QUIRE_INLINE Floats rounded(Floats x) {
+  Real lanes[LANES];
+  store(lanes, x);
+  return load(lanes);
+}
+template <>
+inline __attribute__((always_inline)) Floats rounded<Float32>(Floats x) {
+  return x;
+}
+template <>
+inline __attribute__((always_inline)) Floats rounded<BFloat16>(Floats x) {
+  return bit_cast<Floats>(__builtin_convertvector(rounded_bfloat16(x), Words) << 16);
+}
+
+// By halves: lane i with lane i + 8, then 4, 2, 1.
+QUIRE_INLINE float sum_of(Floats x) {
+  typedef float Eight __attribute__((vector_size(32)));
+  typedef float Four __attribute__((vector_size(16)));
+  Eight a, b;
+  std::memcpy(&a, &x, 32);
+  std::memcpy(&b, reinterpret_cast<const char *>(&x) + 32, 32);
+  a += b;
+  Four c, d;
+  std::memcpy(&c, &a, 16);
+  std::memcpy(&d, reinterpret_cast<const char *>(&a) + 16, 16);
+  c += d;
+  return (c[0] + c[2]) + (c[1] + c[3]);
+}
+
+QUIRE_INLINE double sum_of(Doubles x) { return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7])); }
+
+// The sum of all lanes, in double precision.
+QUIRE_INLINE Doubles paired(Floats x) {
+  typedef float Eight __attribute__((vector_size(32)));
+  Eight a, b;
+  std::memcpy(&a, &x, 32);
+  std::memcpy(&b, reinterpret_cast<const char *>(&x) + 32, 32);
+  return __builtin_convertvector(a, Doubles) + __builtin_convertvector(b, Doubles);
+}
+
+QUIRE_INLINE float largest_of(Floats x) {
+  float best = x[0];
+  for (int lane = 1; lane < LANES; ++lane) best = x[lane] > best ? x[lane] : best;
+  return best;
+}
+
+// e to the x, to about one unit in the last place; 0 and infinity where float32 ends. Source: Cephes' expf.
+QUIRE_INLINE Floats exp_of(Floats x) {
+  x = x < -104.0f ? all(-104.0f) : x;
+  x = x > 89.0f ? all(89.0f) : x;
+  const Floats shifted = x * 1.44269504088896341f + 12582912.0f;
+  const Floats whole = shifted - 12582912.0f;
+  const Ints power = bit_cast<Ints>(shifted) - 0x4b400000;
+  const Floats r = (x - whole * 0.693359375f) - whole * -2.12194440e-4f;
+  Floats y = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  y = y * r + 8.3334519073e-3f;
+  y = y * r + 4.1665795894e-2f;
+  y = y * r + 1.6666665459e-1f;
+  y = y * r + 5.0000001201e-1f;
+  y = (y * (r * r) + r) + 1.0f;
+  // In two factors: a single power of two would leave the range of float32 before the product does.
+  const Ints half = power >> 1;
+  return y * bit_cast<Floats>((half + 127) << 23) * bit_cast<Floats>((power - half + 127) << 23);
+}
+
+QUIRE_INLINE Floats magnitude_of(Floats x) { return bit_cast<Floats>(bit_cast<Words>(x) & 0x7fffffffu); }
+
+// The magnitude of the first with the sign of the second; the first is not negative.
+QUIRE_INLINE Floats signed_like(Floats magnitude, Floats sign) {
+  return bit_cast<Floats>(bit_cast<Words>(magnitude) | (bit_cast<Words>(sign) & 0x80000000u));
+}
+
+QUIRE_INLINE Floats tanh_of(Floats x) {
+  const Floats e = exp_of(magnitude_of(x) * -2.0f);
+  return signed_like((1.0f - e) / (1.0f + e), x);
+}
+
+// Two pieces fitted for float32: around 0 a polynomial in x squared, beyond 1 - exp(polynomial).
+QUIRE_INLINE Floats erf_of(Floats x) {
+  const Floats t = magnitude_of(x), s = x * x;
+  Floats far = t * -1.72853470e-5f + 3.83197126e-4f;
+  far = far * s + (t * -3.88396438e-3f + 2.42546219e-2f);
+  far = far * t + -1.06777877e-1f;
+  far = far * t + -6.34846687e-1f;
+  far = far * t + -1.28717512e-1f;
+  far = far * t - t;
+  far = signed_like(1.0f - exp_of(far), x);
+  Floats near = s * -5.96761703e-4f + 4.99119423e-3f;
+  near = near * s + -2.67681349e-2f;
+  near = near * s + 1.12819925e-1f;
+  near = near * s + -3.76125336e-1f;
+  near = near * s + 1.28379166e-1f;
+  near = near * x + x;
+  return t > 0.927734375f ? far : near;
+}
+
+}  // namespace
