@@ -85,7 +85,7 @@ def offline(model: str, options: Mapping[str, object]) -> Offline:
 
 
 def serve(decided: Decided, listener: socket.socket) -> int:
-    """Serve on a bound socket until told to stop; returns the process's exit code.
+    """Serve on a bound socket until told to stop; returns the process's exit code (see server/run.py).
 
     Raises: CheckpointError in the engine's words.
     """
@@ -95,11 +95,10 @@ def serve(decided: Decided, listener: socket.socket) -> int:
     if config is None:
         raise ConfigError("These options were decided for the library; a server needs the server's own.")
     logging.basicConfig(level=config.log_level.upper(), format=_LOG_FORMAT)
-    uvloop.run(_serve(decided, config, listener))
-    return 0
+    return uvloop.run(_serve(decided, config, listener))
 
 
-async def _serve(decided: Decided, config: ServerConfig, listener: socket.socket) -> None:
+async def _serve(decided: Decided, config: ServerConfig, listener: socket.socket) -> int:
     from quire.engine.metrics import Metrics
     from quire.server.app import create_app
     from quire.server.front import Front
@@ -111,6 +110,6 @@ async def _serve(decided: Decided, config: ServerConfig, listener: socket.socket
         ready, text = await asyncio.gather(client.start(), asyncio.to_thread(text_parts, decided.text))
         logger.info("Loaded %s in %.1f s.", decided.card.path, ready.load_time_s)
         front = Front(client, text.tokenizer, text.template, text.validator, text.config, metrics)
-        await run(create_app(config, front), config, listener)
+        return await run(create_app(config, front), config, listener, client.stop)
     finally:
         await client.stop()

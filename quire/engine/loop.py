@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -25,15 +26,30 @@ from quire.scheduler.scheduler import Scheduler
 logger = logging.getLogger(__name__)
 
 
+class Pulse(Protocol):
+    """Hears when a step begins and ends (a heartbeat.Heartbeat does)."""
+
+    def begin_step(self, num_tokens: int) -> None: ...
+    def end_step(self) -> None: ...
+
+
+class NoPulse:
+    """Nobody listens."""
+
+    def begin_step(self, num_tokens: int) -> None: ...
+    def end_step(self) -> None: ...
+
+
 class EngineLoop:
     """Runs one step at a time; between two steps requests may be added and cancelled.
 
     Invariant: outside ``step`` nothing is in flight, and every delta was handed out exactly once.
     """
 
-    def __init__(self, scheduler: Scheduler, executor: Executor) -> None:
+    def __init__(self, scheduler: Scheduler, executor: Executor, pulse: Pulse | None = None) -> None:
         self.scheduler = scheduler
         self._executor = executor
+        self._pulse = pulse or NoPulse()
         self._untold: list[Delta] = []
         """Ends that no step made: refused and cancelled sequences, told with the next step."""
         self._last_step_s = 0.0
@@ -66,6 +82,7 @@ class EngineLoop:
         planned = self.scheduler.plan()
         started_s = time.monotonic()
         plan = planned.plan
+        self._pulse.begin_step(plan.num_tokens)
         try:
             result = StepResult(plan.step) if plan.is_empty else self._run_contained(plan)
         except BaseException:
@@ -73,6 +90,8 @@ class EngineLoop:
             rows = tuple(RowResult(chunk.row, error="The step was interrupted.") for chunk in plan.chunks)
             self._untold = deltas + self.scheduler.commit(plan, StepResult(plan.step, rows))
             raise
+        finally:
+            self._pulse.end_step()
         deltas += self.scheduler.commit(plan, result)
         ended_s = time.monotonic()
         self._last_step_s = ended_s - started_s

@@ -1,8 +1,8 @@
 """The engine's process: reads its configuration, loads the model, and serves the front over an inherited socket.
 
-Started as ``python -m quire.engine.main FD`` with the configuration as JSON on standard input. A thread reads the
-socket; the main thread runs the loop, so that torch always computes in one and the same thread. When the front goes
-away the process ends at once, also while it loads or computes.
+Started as ``python -m quire.engine.main SOCKET_FD HEARTBEAT_FD`` with the configuration as JSON on standard input. A
+thread reads the socket; the main thread runs the loop, so that torch always computes in one and the same thread. When
+the front goes away the process ends at once, also while it loads or computes.
 
 Not here: the other end of the socket (client.py).
 """
@@ -28,6 +28,7 @@ from quire.core.events import StartFailed
 from quire.core.request import Request
 from quire.core.wire import Decoder, Message, WireError, encode, encode_events
 from quire.engine.executor import Executor
+from quire.engine.heartbeat import Heartbeat
 from quire.engine.loop import EngineLoop
 from quire.errors import QuireError
 from quire.scheduler.scheduler import Scheduler
@@ -115,7 +116,7 @@ def main(arguments: list[str]) -> int:
     # These reach the front's whole process group; the front decides when this process ends.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    connection = socket.socket(fileno=int(arguments[0]))
+    connection, heartbeat = socket.socket(fileno=int(arguments[0])), Heartbeat(int(arguments[1]))
     config = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineConfig)
     logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s engine: %(message)s")
     inbox = Inbox(connection, on_gone=lambda: os._exit(0))
@@ -125,8 +126,9 @@ def main(arguments: list[str]) -> int:
     except (QuireError, MemoryError, OSError) as error:
         connection.sendall(encode(StartFailed(str(error) or type(error).__name__)))
         return 1
+    heartbeat.start()
     connection.sendall(encode(ready))
-    service = Service(connection, inbox, EngineLoop(Scheduler(config.scheduler, config.kv), executor))
+    service = Service(connection, inbox, EngineLoop(Scheduler(config.scheduler, config.kv), executor, heartbeat))
     while True:
         service.turn()
 

@@ -18,12 +18,13 @@ import msgspec
 from quire.config.decided import EngineConfig
 from quire.core.events import Ready, StartFailed
 from quire.core.wire import Decoder, Message, WireError, encode
+from quire.engine.heartbeat import CHECK_S, Watch
 from quire.errors import CheckpointError, EngineDead
 
 logger = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, "-m", "quire.engine.main")
-"""Runs an engine; the number of the inherited socket is added to it."""
+"""Runs an engine; the numbers of the inherited socket and heartbeat are added to it."""
 
 _RECEIVE_BYTES = 1 << 20
 _SOCKET_BUFFER_BYTES = 4 << 20
@@ -38,6 +39,7 @@ class EngineProcess:
         self._command = command
         self._decoder = Decoder()
         self._received: list[Message] = []
+        self._watch = Watch()
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -54,8 +56,9 @@ class EngineProcess:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
                 str(theirs.fileno()),
+                str(self._watch.fd),
                 stdin=asyncio.subprocess.PIPE,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(), self._watch.fd),
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
@@ -85,25 +88,34 @@ class EngineProcess:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(encode(message))
 
+    async def watch(self) -> str:
+        """Wait until the running engine shows no more life; returns what is wrong with it."""
+        while (trouble := self._watch.look()) is None:
+            await asyncio.sleep(CHECK_S)
+        return trouble
+
     def kill(self) -> None:
         """End it without asking; ``receive`` raises soon after."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
     async def stop(self) -> None:
-        """End it politely by closing its socket, and by force when it does not listen. Nothing of it is left."""
+        """End it politely by closing its socket, and by force when it does not listen. Nothing of it is left.
+
+        A second call does nothing.
+        """
         if self._writer is not None:
             self._writer.close()
             with contextlib.suppress(OSError):
                 await self._writer.wait_closed()
-        if self._process is None:
-            return
-        try:
-            await asyncio.wait_for(self._process.wait(), _STOP_GRACE_S)
-        except TimeoutError:
-            logger.warning("The engine did not end within %.0f s and is killed.", _STOP_GRACE_S)
-            self.kill()
-            await self._process.wait()
+        if self._process is not None:
+            try:
+                await asyncio.wait_for(self._process.wait(), _STOP_GRACE_S)
+            except TimeoutError:
+                logger.warning("The engine did not end within %.0f s and is killed.", _STOP_GRACE_S)
+                self.kill()
+                await self._process.wait()
+        self._watch.close()
 
     async def _send_config(self, process: asyncio.subprocess.Process) -> None:
         pipe = process.stdin

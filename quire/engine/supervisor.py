@@ -156,8 +156,10 @@ class Supervisor:
         """One engine after the other, until cancelled."""
         try:
             while True:
+                watcher = asyncio.create_task(self._watch(process), name="heartbeat")
                 with contextlib.suppress(EngineDead):
                     await self._attend(process)
+                watcher.cancel()
                 await process.stop()
                 self._lose_engine()
                 process = await self._next_engine()
@@ -174,6 +176,13 @@ class Supervisor:
             for message in await process.receive():
                 self._handle(message)
             self._send_admissible()
+
+    async def _watch(self, process: EngineProcess) -> None:
+        """Replace an engine that is there and does nothing."""
+        trouble = await process.watch()
+        logger.error("The engine hangs: %s. It is killed.", trouble)
+        self._process = None
+        process.kill()
 
     def _handle(self, message: Message) -> None:
         if isinstance(message, StepEvents):

@@ -1,4 +1,4 @@
-"""Running the app on uvicorn until somebody says stop.
+"""Running the app on uvicorn until somebody says stop, and ending what is under way then.
 
 Not here: taking the address (listen.py), what is served (app.py), the engine's process (engine/client.py).
 Door: run.
@@ -7,8 +7,14 @@ Door: run.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import signal
 import socket
 import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -16,12 +22,52 @@ from starlette.types import ASGIApp
 from quire.config.decided import ServerConfig
 from quire.server.protocol import BoundedProtocol
 
+logger = logging.getLogger(__name__)
+
 _GRACE_S = 5
+"""How long requests under way may go on after the signal."""
+_FAREWELL_S = 3
+"""How long they have then to send their error; what is left after that is cut off."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-async def run(app: ASGIApp, config: ServerConfig, listener: socket.socket) -> None:
-    """Serve on the listener until a signal ends it. Says where it listens once it does."""
-    server = uvicorn.Server(
+class _Server(uvicorn.Server):
+    """Remembers the signal that ended it. uvicorn raises it again, and the process would end before its engine."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.told_to_end, self.told_again = asyncio.Event(), asyncio.Event()
+        self.signal = 0
+        self._loop = asyncio.get_running_loop()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, receiver in before.items():
+                signal.signal(number, receiver)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.should_exit = True
+        told = self.told_again if self.signal else self.told_to_end
+        self.signal = self.signal or sig
+        self._loop.call_soon_threadsafe(told.set)
+
+
+async def run(
+    app: ASGIApp, config: ServerConfig, listener: socket.socket, end_requests: Callable[[], Awaitable[None]]
+) -> int:
+    """Serve on the listener until a signal ends it. Says where it listens once it does.
+
+    ``end_requests``: gives every request that is still under way after the grace its error. The result is the
+    process's exit code, by the signal as shells count: 130 for SIGINT, 143 for SIGTERM.
+    """
+    server = _Server(
         uvicorn.Config(
             app,
             loop="none",
@@ -29,11 +75,11 @@ async def run(app: ASGIApp, config: ServerConfig, listener: socket.socket) -> No
             ws="none",
             lifespan="on",
             log_config=None,
-            log_level=config.log_level,
+            log_level="warning" if config.log_level == "info" else config.log_level,
             access_log=False,
             root_path=config.root_path,
             timeout_keep_alive=config.keep_alive_s,
-            timeout_graceful_shutdown=_GRACE_S,
+            timeout_graceful_shutdown=_GRACE_S + _FAREWELL_S,
             server_header=False,
             ssl_keyfile=config.ssl_keyfile,
             ssl_certfile=config.ssl_certfile,
@@ -41,13 +87,26 @@ async def run(app: ASGIApp, config: ServerConfig, listener: socket.socket) -> No
             ssl_cert_reqs=config.ssl_cert_reqs,
         )
     )
-
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     while not server.started and not serving.done():
         await asyncio.sleep(0.005)
     if server.started:
         print(_greeting(config), file=sys.stderr, flush=True)
-    await serving
+    ending = asyncio.create_task(_end(server, end_requests), name="end")
+    try:
+        await serving
+    finally:
+        ending.cancel()
+        await asyncio.gather(ending, return_exceptions=True)
+    return 128 + server.signal if server.signal else 0
+
+
+async def _end(server: _Server, end_requests: Callable[[], Awaitable[None]]) -> None:
+    await server.told_to_end.wait()
+    logger.info("Told to end; requests under way have %d s. Ctrl-C again ends them now.", _GRACE_S)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(server.told_again.wait(), _GRACE_S)
+    await end_requests()
 
 
 def _greeting(config: ServerConfig) -> str:

@@ -33,7 +33,7 @@ def name(path: Path) -> str:
 def texts() -> tuple[Path, ...]:
     """Every text file that belongs to the project: sources, documents, settings; no caches, no environment."""
     kinds = {".py", ".md", ".toml", ".ini", ".txt", ".json", ".jinja", ".yaml", ".yml", ".sh", ""}
-    outside = {".git", ".venv", "__pycache__", "node_modules", "build", "dist"}
+    outside = {".git", ".venv", ".scratch", "__pycache__", "node_modules", "build", "dist"}
     found = []
     for path in sorted(ROOT.rglob("*")):
         parts = path.relative_to(ROOT).parts

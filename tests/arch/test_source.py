@@ -31,7 +31,7 @@ LONGER: dict[str, str] = {}
 READS_ENVIRONMENT = {
     "quire/config/env.py": "the one place for it",
     "quire/cli/_remote.py": "OPENAI_API_KEY, which every client of such a server reads; no engine sees it",
-    "quire/engine/client.py": "hands the whole environment on to the engine's process",
+    "quire/engine/process.py": "hands the whole environment on to the engine's process",
 }
 """Files that touch environment variables, with the reason."""
 

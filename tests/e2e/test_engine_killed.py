@@ -6,6 +6,7 @@ import asyncio
 import os
 import select
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,3 +104,16 @@ def test_nothing_is_left_when_the_front_is_killed(tmp_path: Path) -> None:
         assert ended, "the engine outlives its front"
     finally:
         os.close(pidfd)
+
+
+def test_an_engine_that_is_stopped_is_unhealthy_and_replaced(mortal: Server) -> None:
+    stopped = engine_of(mortal)
+    os.kill(stopped, signal.SIGSTOP)
+    began_s = time.monotonic()
+    while httpx.get(f"{mortal.url}/health").status_code == 200:
+        assert time.monotonic() - began_s < 10, "health says 200 of an engine that is stopped"
+        select.select([], [], [], 0.1)
+    while httpx.get(f"{mortal.url}/health").status_code != 200:
+        assert time.monotonic() - began_s < 60, "no other engine was started"
+        select.select([], [], [], 0.1)
+    assert engine_of(mortal) != stopped

@@ -2,12 +2,13 @@
 
 Token k of a request is its last prompt id + k + 1, whatever engine computes it. Behaviour by the first prompt id: 666
 ends the process whenever it runs, 667 does so once (a file remembers it), 668 after every twelve tokens, 13 sends
-garbage once, 7 never answers.
+garbage once, 7 never answers, 8 stops the process once, 9 begins a step once that never ends.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -16,13 +17,15 @@ from quire.core.command import Cancel, Command, Reply
 from quire.core.events import Delta, EngineStats, Ready, Scheduled, StartFailed, StepEvents
 from quire.core.request import Request, Resumed
 from quire.core.wire import Decoder, encode
+from quire.engine.heartbeat import Heartbeat
 
 
 class FakeEngine:
     """Answers each request at once and whole."""
 
-    def __init__(self, connection: socket.socket, memory: Path) -> None:
+    def __init__(self, connection: socket.socket, memory: Path, heartbeat: Heartbeat) -> None:
         self.connection = connection
+        self.heartbeat = heartbeat
         self.memory = memory
         self.waiting: dict[str, Request] = {}
 
@@ -69,6 +72,11 @@ class FakeEngine:
                     os._exit(1)
                 if kind == 668 and k - len(sample.token_ids) == 12:
                     os._exit(1)
+                if kind == 8 and k == 1 and self.is_first_time():
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                if kind == 9 and k == 1 and self.is_first_time():
+                    self.heartbeat.begin_step(1)
+                    signal.pause()
                 if kind == 13 and k == 1 and self.is_first_time():
                     self.connection.sendall(b"\xff" * 64)
                     return
@@ -77,17 +85,20 @@ class FakeEngine:
                 self.send(Delta(request.id, sample.index, (token,), finish="length" if is_last else None))
 
 
-def main(mode: str, memory: Path, fd: int) -> None:
-    connection = socket.socket(fileno=fd)
+def main(mode: str, memory: Path, socket_fd: int, heartbeat_fd: int) -> None:
+    connection, heartbeat = socket.socket(fileno=socket_fd), Heartbeat(heartbeat_fd)
     sys.stdin.buffer.read()
     if mode == "die":
         os._exit(3)
     if mode == "refuse":
         connection.sendall(encode(StartFailed("config.json: hidden_size is missing.")))
         return
+    heartbeat.begin_step(1)
+    heartbeat.end_step()
+    heartbeat.start()
     connection.sendall(encode(Ready(1, 2, 3, 0.5)))
-    FakeEngine(connection, memory).run()
+    FakeEngine(connection, memory, heartbeat).run()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -111,6 +112,20 @@ def test_when_the_engine_is_lost_every_stream_goes_on_as_if_nothing_had_happened
         assert engine.num_restarts == 1
         assert isinstance(await anext(waiting), Scheduled), "the request that waited was given to the next engine"
         await waiting.aclose()
+
+    with_client(act)
+
+
+@pytest.mark.parametrize("kind", [8, 9], ids=["the process is stopped", "a step never ends"])
+def test_an_engine_that_hangs_is_replaced_and_its_streams_go_on(kind: int) -> None:
+    async def act(engine: Supervisor) -> None:
+        stuck = asyncio.ensure_future(tokens_of(engine, request("b", kind, 50, max_tokens=6)))
+        started_s = time.monotonic()
+        while engine.is_alive and time.monotonic() - started_s < 15:
+            await asyncio.sleep(0.01)
+        assert time.monotonic() - started_s < 8, "it takes 5 s, and some on a busy machine"
+        assert await stuck == list(range(51, 57))
+        assert engine.num_restarts == 1
 
     with_client(act)
 
