@@ -11,6 +11,7 @@ import logging
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from quire import plugins
 from quire.config.asked import engine_options
@@ -26,6 +27,11 @@ from quire.text.prompt import PromptEncoder, load_chat_template
 from quire.text.template import ChatTemplate
 from quire.text.tokenizer import Tokenizer
 from quire.text.validate import Validator, counted_seeds
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from quire.engine.client import EngineClient
 
 logger = logging.getLogger(__name__)
 
@@ -99,17 +105,23 @@ def serve(decided: Decided, listener: socket.socket) -> int:
 
 
 async def _serve(decided: Decided, config: ServerConfig, listener: socket.socket) -> int:
+    client = Supervisor(engine_config(decided))
+    try:
+        ready, app = await asyncio.gather(client.start(), asyncio.to_thread(_front, decided, config, client))
+        logger.info("Loaded %s in %.1f s.", decided.card.path, ready.load_time_s)
+        from quire.server.run import run
+
+        return await run(app, config, listener, client.stop)
+    finally:
+        await client.stop()
+
+
+def _front(decided: Decided, config: ServerConfig, client: EngineClient) -> ASGIApp:
+    """The app and all it stands on; made while the engine loads."""
     from quire.engine.metrics import Metrics
     from quire.server.app import create_app
     from quire.server.front import Front
-    from quire.server.run import run
 
-    client = Supervisor(engine_config(decided))
     metrics = Metrics(config.model_names[0], max_model_len=config.max_model_len, kv=decided.kv)
-    try:
-        ready, text = await asyncio.gather(client.start(), asyncio.to_thread(text_parts, decided.text))
-        logger.info("Loaded %s in %.1f s.", decided.card.path, ready.load_time_s)
-        front = Front(client, text.tokenizer, text.template, text.validator, text.config, metrics)
-        return await run(create_app(config, front), config, listener, client.stop)
-    finally:
-        await client.stop()
+    text = text_parts(decided.text)
+    return create_app(config, Front(client, text.tokenizer, text.template, text.validator, text.config, metrics))
