@@ -18,7 +18,7 @@ from quire.core.events import StepEvents
 from quire.core.ids import RequestId
 from quire.core.outputs import RequestOutput
 from quire.core.params import SamplingParams
-from quire.errors import InvalidValue
+from quire.errors import EngineDead, InvalidValue
 from quire.text.prompt import PromptEncoder, parse_prompt, read_chat_template
 from quire.text.stream import RequestStream
 from quire.text.template import ChatTemplate
@@ -48,6 +48,7 @@ class LLM:
     def __init__(self, model: str = "folio", **options: object) -> None:
         self._parts = offline(model, options)
         self._numbers = itertools.count()
+        self._is_closed = False
 
     def generate(
         self,
@@ -70,7 +71,10 @@ class LLM:
         priorities = _spread_priority(priority, len(asked))
         streams = []
         for parts, params, rank in zip(asked, all_params, priorities, strict=True):
-            ids = parts.ids if parts.ids is not None else self._encoder.encode_text(parts.text or "")
+            ids: Sequence[int] | None = parts.ids
+            if ids is None:
+                is_truncated = params.truncate_prompt_tokens is not None
+                ids = self._encoder.encode_text(parts.text or "", is_truncated=is_truncated)
             streams.append(self._admit(ids, parts.text, params, rank, parts.cache_salt))
         return self._run(streams, use_tqdm)
 
@@ -106,6 +110,7 @@ class LLM:
                 continue_final_message=continue_final_message,
                 variables=chat_template_kwargs,
                 template=template,
+                is_truncated=params.truncate_prompt_tokens is not None,
             )
             streams.append(self._admit(chat.ids, chat.text, params, rank, ""))
         return self._run(streams, use_tqdm)
@@ -128,7 +133,8 @@ class LLM:
         return self._parts.loop.scheduler.reset_prefix_cache()
 
     def close(self) -> None:
-        """Give back weights and KV. Nothing may be called afterwards."""
+        """Give back weights and KV. What is asked afterwards is refused."""
+        self._is_closed = True
         self._parts.executor.stop()
 
     @property
@@ -159,6 +165,8 @@ class LLM:
     def _admit(
         self, ids: Sequence[int], text: str | None, params: SamplingParams, priority: int, cache_salt: str
     ) -> RequestStream:
+        if self._is_closed:
+            raise EngineDead("This LLM was closed; make another.")
         admitted = self._parts.text.validator.admit(
             RequestId(str(next(self._numbers))),
             ids,
@@ -212,16 +220,37 @@ def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> Iterable[object]:
     """A list of integers is one prompt; a list of anything else is several."""
     if isinstance(prompts, str | Mapping):
         return [prompts]
+    if not isinstance(prompts, Sequence):
+        raise InvalidValue(
+            f"prompts must be a text, token ids, a dict, or a list of these, got {type(prompts).__name__}.",
+            param="prompt",
+        )
     if prompts and all(isinstance(item, int) for item in prompts):
         return [list(prompts)]
     return prompts
 
 
 def _as_conversations(messages: Conversation | Sequence[Conversation]) -> Sequence[Conversation]:
-    """A list of messages is one conversation; a list of lists is several."""
-    if messages and isinstance(messages[0], Mapping):
-        return [messages]  # type: ignore[list-item]  # its first item is a message, so it is a conversation
-    return messages  # type: ignore[return-value]  # and otherwise it holds conversations
+    """A list of messages is one conversation; a list of lists is several.
+
+    Raises: InvalidValue for anything else.
+    """
+    if _is_conversation(messages):
+        return [messages]  # type: ignore[list-item]  # it was looked at just now
+    if _is_list(messages) and all(_is_conversation(one) for one in messages):
+        return messages  # type: ignore[return-value]  # likewise
+    raise InvalidValue(
+        'messages must be a list of messages such as {"role": "user", "content": "Hello"}, or a list of such lists.',
+        param="messages",
+    )
+
+
+def _is_conversation(value: object) -> bool:
+    return isinstance(value, Sequence) and len(value) > 0 and all(isinstance(one, Mapping) for one in value)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _spread_priority(priority: Sequence[int] | None, count: int) -> Sequence[int]:

@@ -36,7 +36,8 @@ def read_generation(folder: Path, vocab_size: int) -> Generation:
 
 
 def defaults_from(fields: Fields) -> GenerationDefaults:
-    """Sampling defaults among the fields; others are left alone.
+    """Sampling defaults among the fields; others are left alone. The bounds are those of requests (text/limits.py): a
+    default outside would have every request refused.
 
     Raises: CheckpointError for a value of the wrong kind or outside its bounds.
     """
@@ -49,11 +50,11 @@ def defaults_from(fields: Fields) -> GenerationDefaults:
 
     limit = "max_new_tokens" if fields.has("max_new_tokens") else "max_tokens"
     return GenerationDefaults(
-        temperature=real("temperature", 0.0, 100.0),
+        temperature=real("temperature", 0.0, 2.0),
         top_p=real("top_p", 1e-9, 1.0),
         top_k=whole("top_k", -1),
         min_p=real("min_p", 0.0, 1.0),
-        repetition_penalty=real("repetition_penalty", 1e-3, 100.0),
+        repetition_penalty=real("repetition_penalty", 0.01, 100.0),
         presence_penalty=real("presence_penalty", -2.0, 2.0),
         frequency_penalty=real("frequency_penalty", -2.0, 2.0),
         max_tokens=whole(limit, 1),

@@ -39,12 +39,16 @@ class CompletionOutput(Struct):
 
 
 class RequestMetrics(Struct):
-    """Times of one request, in seconds on the machine's monotonic clock; 0.0 where it has not happened yet."""
+    """Times of one request, in seconds on the machine's monotonic clock; 0.0 where it has not happened yet.
+
+    ``first_token_latency``: seconds from arrival to the first token.
+    """
 
     arrival_time: float = 0.0
-    first_scheduled_time: float = 0.0
-    first_token_time: float = 0.0
-    last_token_time: float = 0.0
+    scheduled_ts: float = 0.0
+    first_token_ts: float = 0.0
+    last_token_ts: float = 0.0
+    first_token_latency: float = 0.0
     num_generation_tokens: int = 0
     num_preemptions: int = 0
 

@@ -56,7 +56,7 @@ class SamplingParams(Struct, kw_only=True):
     allowed_token_ids: list[int] | None = None
     bad_words: list[str] | None = None
     truncate_prompt_tokens: int | None = None
-    """Keep only the last k tokens of the prompt; -1: as many as the context takes."""
+    """Keep only the last k tokens of the prompt; -1: as many as the context takes beside ``max_tokens``."""
     skip_reading_prefix_cache: bool | None = None
     logits_processors: list[str] | None = None
 

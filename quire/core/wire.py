@@ -3,15 +3,17 @@
 A frame is a little-endian 32-bit length, one byte that says which record it carries, and that record as msgpack.
 Lengths are capped and types checked on arrival, so that garbage ends the connection instead of the process.
 
-Not here: sockets (engine/client.py, engine/main.py).
-Door: encode, Decoder.
+Not here: sockets (engine/process.py, engine/main.py).
+Door: encode, encode_events, Decoder.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 import msgspec
+from msgspec.structs import replace
 
 from quire.core.command import Cancel, Command, Reply
 from quire.core.events import Ready, StartFailed, StepEvents
@@ -43,6 +45,23 @@ def encode(message: Message) -> bytes:
         kind = type(message).__name__
         raise WireError(f"A {kind} of {len(payload)} bytes exceeds the {MAX_FRAME_BYTES} bytes of a frame.")
     return _HEADER.pack(len(payload), _NUMBER_OF[type(message)]) + payload
+
+
+def encode_events(events: StepEvents) -> Iterator[bytes]:
+    """The frames of one step's events: one, or several where logprobs make it longer than a frame may be.
+
+    Raises: WireError when a single delta is longer than that; text/limits.py bounds what a request may ask, so that
+    none is.
+    """
+    try:
+        yield encode(events)
+        return
+    except WireError:
+        middle = len(events.deltas) // 2
+        if not middle:
+            raise
+    yield from encode_events(replace(events, deltas=events.deltas[:middle]))
+    yield from encode_events(StepEvents(deltas=events.deltas[middle:], at_s=events.at_s))
 
 
 class Decoder:

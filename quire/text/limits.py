@@ -53,6 +53,8 @@ MAX_STOP_CHARS = 1024
 MAX_BAD_WORD_CHARS = 1024
 MAX_BAD_WORD_TOKENS = 1024
 """Of all bad words of a request together."""
+MAX_PROMPT_LOGPROBS = 2_800_000
+"""Of all positions of a prompt together. They travel as one message, at most 23 bytes each: see core/wire.py."""
 MAX_SALT_CHARS = 128
 GREEDY_BELOW = 1e-5
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from quire.config.decided import TextConfig
-from quire.errors import ConfigError, InvalidValue, NotSupported, PromptTooLong
+from quire.errors import CheckpointError, ConfigError, InvalidValue, NotSupported, PromptTooLong
 from quire.text.messages import Message
 from quire.text.template import ChatTemplate
 from quire.text.tokenizer import Tokenizer, check_unicode
@@ -73,15 +73,22 @@ def _ids(ids: Sequence[object]) -> tuple[int, ...]:
 
 
 def load_chat_template(config: TextConfig, tokenizer: Tokenizer | None) -> ChatTemplate | None:
-    """The operator's template if there is one, else the checkpoint's; None when neither has one."""
+    """The operator's template if there is one, else the checkpoint's; None when neither has one.
+
+    Raises: ConfigError, or CheckpointError that names the folder, when it is no Jinja template.
+    """
     special = tokenizer.config.special_tokens if tokenizer is not None else {}
     if config.chat_template is not None:
         return ChatTemplate(config.chat_template, special)
     if tokenizer is None or tokenizer.config.chat_template is None:
         return None
-    return ChatTemplate(
-        tokenizer.config.chat_template, special, tool_source=tokenizer.config.chat_templates.get("tool_use")
-    )
+    tool_source = tokenizer.config.chat_templates.get("tool_use")
+    try:
+        return ChatTemplate(tokenizer.config.chat_template, special, tool_source=tool_source)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{config.tokenizer_path}: {error.message} Repair it, or give another with --chat-template."
+        ) from None
 
 
 def read_chat_template(text_or_path: str) -> str:

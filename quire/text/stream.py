@@ -79,8 +79,8 @@ class RequestStream:
 
     def scheduled(self, event: Scheduled) -> None:
         """Notes when the request was scheduled first, and what the prefix cache had of its prompt."""
-        if event.is_first and self.metrics.first_scheduled_time == 0.0:
-            self.metrics.first_scheduled_time = event.at_s
+        if event.is_first and self.metrics.scheduled_ts == 0.0:
+            self.metrics.scheduled_ts = event.at_s
             self.num_cached_tokens = min(event.cached_tokens, len(self.request.prompt_ids))
         elif not event.is_first:
             self.metrics.num_preemptions += 1
@@ -94,9 +94,11 @@ class RequestStream:
             return None
         piece = sample.feed(delta)
         if piece.token_ids:
+            if not self.metrics.num_generation_tokens:
+                self.metrics.first_token_ts = at_s
+                self.metrics.first_token_latency = at_s - self.metrics.arrival_time
             self.metrics.num_generation_tokens += len(piece.token_ids)
-            self.metrics.first_token_time = self.metrics.first_token_time or at_s
-            self.metrics.last_token_time = at_s
+            self.metrics.last_token_ts = at_s
         if piece.finish_reason is not None:
             self._num_open -= 1
         return piece if piece.token_ids or piece.text or piece.finish_reason is not None else None

@@ -30,6 +30,7 @@ from quire.text.limits import (
     LIMITS,
     MAX_BAD_WORD_CHARS,
     MAX_BAD_WORD_TOKENS,
+    MAX_PROMPT_LOGPROBS,
     MAX_STOP_CHARS,
     Bounds,
     checked_bool,
@@ -132,6 +133,7 @@ class Validator:
         stopping = self._stopping(prompt, params, clamps_max_tokens, prompt_param)
         sampling = self._sampling(params)
         _check_some_token_is_left(sampling, stopping)
+        _check_prompt_logprobs(len(prompt), sampling)
         wants_prompt_logprobs = sampling.num_prompt_logprobs >= 0
         skips_cache = params.skip_reading_prefix_cache
         if skips_cache is not None:
@@ -153,7 +155,9 @@ class Validator:
         prompt = checked_ids(param, prompt_ids, config.vocab_size)
         if params.truncate_prompt_tokens is not None:
             kept = checked_int("truncate_prompt_tokens", params.truncate_prompt_tokens)
-            kept = kept if kept >= 0 else min(config.max_model_len, config.max_num_tokens) - 1
+            if kept < 0:
+                wanted = 1 if params.max_tokens is None else checked_int("max_tokens", params.max_tokens)
+                kept = max(1, min(config.max_model_len, config.max_num_tokens) - wanted)
             prompt = prompt[max(0, len(prompt) - kept) :]
         if not prompt:
             bos = self._tokenizer.bos_token_id if self._tokenizer is not None else None
@@ -319,7 +323,8 @@ class Validator:
         for name in checked_list("logits_processors", names):
             if name not in served:
                 raise InvalidValue(
-                    f"logits_processors may be ({', '.join(served) or 'none'}), got {shown(name)}.",
+                    "logits_processors takes the names that the engine's option logits_processors lists "
+                    f"({', '.join(served) or 'none'}), got {shown(name)}.",
                     param="logits_processors",
                 )
         return tuple(names)
@@ -367,6 +372,19 @@ def _stop_strings(stop: str | list[str] | None, most: int) -> tuple[str, ...]:
 
 def _as_id(key: object) -> object:
     return int(key) if isinstance(key, str) and key.isdecimal() and key.isascii() and len(key) < 20 else key
+
+
+def _check_prompt_logprobs(num_tokens: int, sampling: Sampling) -> None:
+    """A position has its own token and the most likely ones, or the named ones."""
+    if sampling.num_prompt_logprobs < 0:
+        return
+    each = 1 + (len(sampling.logprob_token_ids) or sampling.num_prompt_logprobs)
+    if num_tokens * each > MAX_PROMPT_LOGPROBS:
+        raise InvalidValue(
+            f"prompt_logprobs asks for {each} logprobs at each of {num_tokens} tokens; {MAX_PROMPT_LOGPROBS} are given "
+            f"at most. Ask for {MAX_PROMPT_LOGPROBS // num_tokens} at each, or shorten the prompt.",
+            param="prompt_logprobs",
+        )
 
 
 def _check_some_token_is_left(sampling: Sampling, stopping: Stopping) -> None:

@@ -11,6 +11,7 @@ Door: RowTable.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -22,6 +23,8 @@ from quire.core.ids import BlockId, Row
 from quire.core.request import Sampling
 from quire.core.step import BlockCopy, Chunk, NewRow, RowResult, StepPlan
 from quire.sampling.draw import Draw
+
+logger = logging.getLogger(__name__)
 
 
 class Columns(Protocol):
@@ -64,6 +67,8 @@ class RowTable:
         self._num_prompt: list[int] = [0] * size
         self._sampling: list[Sampling | None] = [None] * size
         self._sample_index: list[int] = [0] * size
+        self._errors: dict[Row, str] = {}
+        """Why the next draw of a row must fail."""
         self._num_blocks = config.num_blocks
         self._columns = columns
         self._blocks = blocks
@@ -96,7 +101,8 @@ class RowTable:
     def draw(self, row: Row) -> Draw:
         """What the sampler must know of a row whose next token is drawn."""
         known_host = self.token_ids_host[row, : self.num_known_host[row]]
-        return Draw(row, self.sampling(row), self._sample_index[row], known_host, self._num_prompt[row])
+        error = self._errors.get(row, "")
+        return Draw(row, self.sampling(row), self._sample_index[row], known_host, self._num_prompt[row], error)
 
     def sampling(self, row: Row) -> Sampling:
         sampling = self._sampling[row]
@@ -135,7 +141,12 @@ class RowTable:
         self._num_prompt[row] = new.num_prompt_tokens
         self._sampling[row] = new.sampling
         self._sample_index[row] = new.sample_index
-        self._columns.enter(new)
+        try:
+            self._columns.enter(new)
+        except Exception as error:
+            # Raised from here it would fail every row of the step, which needs this plan applied.
+            logger.exception("Row %d could not be prepared for sampling; only its sequence ends.", row)
+            self._errors[row] = f"The sequence could not be prepared for sampling ({type(error).__name__})."
 
     def _remove(self, row: Row) -> None:
         """Reset every field: nothing of the sequence may reach the row's next one."""
@@ -146,6 +157,7 @@ class RowTable:
         self._num_prompt[row] = 0
         self._sampling[row] = None
         self._sample_index[row] = 0
+        self._errors.pop(row, None)
         self._columns.leave(row)
 
     def _append_blocks(self, chunk: Chunk) -> None:

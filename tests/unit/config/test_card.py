@@ -200,6 +200,8 @@ def test_ends_of_sequence_come_from_both_files(tmp_path: Path) -> None:
     [
         ("temperature", "hot"),
         ("temperature", -1),
+        ("temperature", 2.5),
+        ("repetition_penalty", 0.005),
         ("top_p", 2),
         ("top_k", 1.5),
         ("max_new_tokens", 0),

@@ -6,12 +6,14 @@ import struct
 
 import pytest
 
+from quire.core import wire
 from quire.core.command import Cancel, Command, Reply
 from quire.core.events import Delta, EngineStats, Ready, Scheduled, StartFailed, StepEvents
 from quire.core.ids import RequestId
 from quire.core.request import Request, Sampling, Stopping
 from quire.core.step import TokenLogprobs
-from quire.core.wire import MAX_FRAME_BYTES, Decoder, Message, WireError, encode
+from quire.core.wire import MAX_FRAME_BYTES, Decoder, Message, WireError, encode, encode_events
+from quire.text.limits import MAX_PROMPT_LOGPROBS
 
 ID = RequestId("r-1")
 MESSAGES: list[Message] = [
@@ -64,3 +66,24 @@ def test_garbage_is_refused(garbage: bytes) -> None:
 def test_a_message_longer_than_a_frame_is_not_sent() -> None:
     with pytest.raises(WireError, match="exceeds"):
         encode(Reply(1, "x" * (MAX_FRAME_BYTES + 1)))
+
+
+def test_events_longer_than_a_frame_travel_in_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MAX_FRAME_BYTES", 200)
+    deltas = tuple(Delta(RequestId(f"r-{number}"), 0, tuple(range(40))) for number in range(9))
+    events = StepEvents(deltas, (Scheduled(ID, 0, 16, True),), (ID,), EngineStats(step=3), 2.5)
+    frames = list(encode_events(events))
+    received = [message for frame in frames for message in Decoder().feed(frame)]
+    assert len(frames) > 1 and all(isinstance(one, StepEvents) and one.at_s == 2.5 for one in received)
+    assert tuple(delta for one in received if isinstance(one, StepEvents) for delta in one.deltas) == deltas
+    first, *others = received
+    assert first == StepEvents(first.deltas, events.scheduled, events.preempted, events.stats, 2.5)  # type: ignore[union-attr]
+    assert all(one == StepEvents(one.deltas, at_s=2.5) for one in others)  # type: ignore[union-attr]
+    with pytest.raises(WireError, match="exceeds"):
+        list(encode_events(StepEvents((Delta(ID, 0, tuple(range(400))),))))
+
+
+def test_the_most_prompt_logprobs_that_may_be_asked_fit_a_frame() -> None:
+    widest = TokenLogprobs((2**31 - 1,), (-1.5,), (2**31 - 1,))
+    thousand = len(encode(StepEvents((Delta(ID, 0, prompt_logprobs=(widest,) * 1000),))))
+    assert MAX_PROMPT_LOGPROBS / 1000 * thousand < MAX_FRAME_BYTES

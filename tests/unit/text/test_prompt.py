@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from tokenizers import AddedToken, normalizers
 from tokenizers import Tokenizer as RawTokenizer
 
 from quire.config.decided import TextConfig
-from quire.errors import ConfigError, InvalidValue, NotSupported, PromptTooLong
+from quire.errors import CheckpointError, ConfigError, InvalidValue, NotSupported, PromptTooLong
 from quire.text.prompt import PromptEncoder, load_chat_template, parse_prompt, read_chat_template
 from quire.text.template import ChatTemplate
 from quire.text.tokenizer import Tokenizer
@@ -190,6 +192,13 @@ def test_the_operators_template_replaces_the_checkpoints(tokenizer: Tokenizer) -
     template = load_chat_template(config, tokenizer)
     assert template is not None
     assert template.render(user("a")) == "mine"
+
+
+def test_a_checkpoints_template_that_is_none_is_refused_with_its_folder(tokenizer: Tokenizer) -> None:
+    broken = copy(tokenizer)
+    broken.config = structs.replace(tokenizer.config, chat_templates={"default": "{% for %}"})
+    with pytest.raises(CheckpointError, match=r"^the/folder: The chat template is no Jinja .*--chat-template\.$"):
+        load_chat_template(TextConfig("the/folder", tokenizer.num_tokens, 64, 64), broken)
 
 
 def test_a_template_is_named_by_a_file_or_written_out(tmp_path: Path) -> None:

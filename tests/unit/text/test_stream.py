@@ -174,7 +174,7 @@ def test_samples_are_kept_apart_and_each_ends_once(tokenizer: Tokenizer) -> None
 def test_logprobs_have_the_sampled_token_first(tokenizer: Tokenizer) -> None:
     first, second = tokenizer.encode("é")[:1] + tokenizer.encode("a")
     stream = stream_of(tokenizer, logprobs=2, prompt_logprobs=1)
-    entry = TokenLogprobs((second, first, second), (-2.0, -0.5, -2.0), (2, 1, 2))
+    entry = TokenLogprobs((second, second, first), (-2.0, -2.0, -3.0), (2, 2, 3))
     prompt = TokenLogprobs((2, 5), (-1.0, -0.1), (3, 1))
     piece = stream.feed(Delta(R, 0, (second,), (entry,), (prompt,)))
     assert piece is not None and piece.logprobs is not None
@@ -246,8 +246,9 @@ def test_times_and_cache_hits_are_noted(tokenizer: Tokenizer) -> None:
     metrics = output.metrics
     assert output.num_cached_tokens == 32
     assert metrics is not None
-    assert (metrics.arrival_time, metrics.first_scheduled_time, metrics.first_token_time) == (1.0, 2.0, 3.0)
-    assert (metrics.last_token_time, metrics.num_generation_tokens, metrics.num_preemptions) == (5.0, 2, 1)
+    assert (metrics.arrival_time, metrics.scheduled_ts, metrics.first_token_ts) == (1.0, 2.0, 3.0)
+    assert metrics.first_token_latency == 2.0
+    assert (metrics.last_token_ts, metrics.num_generation_tokens, metrics.num_preemptions) == (5.0, 2, 1)
     assert (output.prompt, output.prompt_token_ids) == ("the prompt", list(range(40)))
 
 

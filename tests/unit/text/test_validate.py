@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from quire.config.decided import GenerationDefaults, TextConfig
+from quire.config.generation import defaults_from
+from quire.config.json_fields import Fields
 from quire.core.ids import RequestId
 from quire.core.params import OutputKind, SamplingParams
-from quire.errors import InvalidValue, PromptTooLong, RequestError
+from quire.errors import CheckpointError, InvalidValue, PromptTooLong, RequestError
+from quire.text.limits import LIMITS
 from quire.text.tokenizer import Tokenizer
 from quire.text.validate import Admitted, Validator, counted_seeds, default_params
 
@@ -187,6 +191,26 @@ def test_a_truncated_prompt_keeps_its_end(kept: int, expected: int | None) -> No
         assert admit(params, prompt).request.prompt_ids == tuple(prompt[-expected:])
 
 
+@pytest.mark.parametrize("bound", [-1e12, -10.0, -2.0, 0.0, 1e-9, 0.001, 0.01, 1.0, 2.0, 10.0, 1e12])
+def test_no_default_of_a_model_is_refused_as_a_request_s_own_would_not_be(bound: float) -> None:
+    for name in LIMITS.keys() & set(GenerationDefaults.__struct_fields__) - {"top_k", "max_tokens"}:
+        try:
+            defaults = defaults_from(Fields(Path("generation_config.json"), {name: bound}))
+        except CheckpointError:
+            continue
+        admit(default_params(replace(CONFIG, defaults=defaults)))
+
+
+def test_a_prompt_truncated_to_the_context_leaves_room_for_what_is_asked() -> None:
+    prompt = list(range(80))
+    for max_tokens, kept in ((16, 48), (63, 1), (None, 63)):
+        admitted = admit(SamplingParams(truncate_prompt_tokens=-1, max_tokens=max_tokens), prompt)
+        assert admitted.request.prompt_ids == tuple(prompt[-kept:])
+        assert admitted.request.stopping.max_tokens == 64 - kept
+    with pytest.raises(PromptTooLong):
+        admit(SamplingParams(truncate_prompt_tokens=-1, max_tokens=64), prompt)
+
+
 def test_ends_of_sequence_are_the_models_and_the_tokenizers(tokenizer: Tokenizer) -> None:
     config = replace(CONFIG, vocab_size=tokenizer.num_tokens)
     assert admit().request.stopping.eos_token_ids == (7, 9)
@@ -223,6 +247,16 @@ def test_logprobs_of_named_ids_must_agree_in_number() -> None:
     assert (sampling.num_logprobs, sampling.logprob_token_ids) == (2, (4, 5))
     with pytest.raises(InvalidValue, match="equal"):
         admit(SamplingParams(logprobs=1, logprob_token_ids=[4, 5]))
+
+
+def test_more_prompt_logprobs_than_a_message_holds_are_refused() -> None:
+    long = replace(CONFIG, max_model_len=2**20, max_num_tokens=2**20)
+    admit(SamplingParams(prompt_logprobs=20), [1] * 131_071, config=long)
+    for params in (SamplingParams(prompt_logprobs=20), SamplingParams(prompt_logprobs=0, logprob_token_ids=[1] * 20)):
+        with pytest.raises(InvalidValue, match="2800000 are given at most") as caught:
+            admit(params, [1] * 262_143, config=long)
+        assert caught.value.param == "prompt_logprobs"
+    admit(SamplingParams(prompt_logprobs=9), [1] * 262_143, config=long)
 
 
 def test_prompt_logprobs_do_not_read_the_prefix_cache() -> None:

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from quire.core.ids import Row
 from quire.core.request import Sampling
-from quire.core.step import Chunk, StepPlan, StepResult
+from quire.core.step import Chunk, NewRow, StepPlan, StepResult
 from quire.sampling.sampler import Sampler
 from quire.worker.inputs import InputBuilder
 from quire.worker.rows import RowTable
@@ -91,6 +91,26 @@ def test_a_row_that_fails_does_not_advance_and_the_others_do() -> None:
     result = runner.run(plan)
     assert [bool(row.error) for row in result.rows] == [False, True, False]
     assert runner.rows.num_known_host[:3].tolist() == [4, 2, 3]
+
+
+def test_a_row_whose_columns_cannot_be_made_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, *_ = make()
+    expected = whole.run(PREFILL).rows
+    runner, *_ = make()
+    enter = Sampler.enter
+
+    def enter_but_one(self: Sampler, new: NewRow) -> None:
+        if new.row == 1:
+            raise MemoryError
+        enter(self, new)
+
+    monkeypatch.setattr(Sampler, "enter", enter_but_one)
+    found = runner.run(PREFILL).rows
+    assert "could not be prepared" in found[1].error and not found[1].token_ids
+    assert (found[0], found[2]) == (expected[0], expected[2])
+    monkeypatch.undo()
+    again = StepPlan(2, removed=(Row(1),), added=(PREFILL.added[1],), chunks=(PREFILL.chunks[1],))
+    assert runner.run(again).rows[0] == expected[1]
 
 
 def test_prompt_logprobs_of_a_prompt_in_chunks_are_those_of_the_whole_prompt() -> None:
