@@ -16,8 +16,8 @@ import threading
 import time
 from collections.abc import Callable
 
-_LAYOUT = struct.Struct("<QQQd")
-"""Beats, steps ended, tokens of the step under way (0: none is), seconds of work that the slowest token took."""
+_LAYOUT = struct.Struct("<QQQdd")
+"""Beats, steps ended, tokens of the step under way (0: none is), seconds of the slowest token, and of the slowest step."""
 _BEAT_S = 0.25
 
 CHECK_S = 0.5
@@ -29,7 +29,7 @@ MIN_STEP_S = 5.0
 UNKNOWN_STEP_S = 300.0
 """How long the first step may take, when nothing is known about this model's speed."""
 PATIENCE = 20.0
-"""A step may take so many times what the slowest steps before it took for as many tokens."""
+"""A step may take so many times what the slowest token before it took for each of its own, or of the slowest step."""
 
 
 class Heartbeat:
@@ -40,7 +40,7 @@ class Heartbeat:
         self._clock = clock
         self._lock = threading.Lock()
         self._beats = self._steps = self._tokens = 0
-        self._token_s = 0.0
+        self._token_s = self._step_s = 0.0
         self._began_s = 0.0
 
     def start(self) -> None:
@@ -59,6 +59,7 @@ class Heartbeat:
         seconds = self._clock() - self._began_s
         with self._lock:
             self._token_s = max(seconds / self._tokens, self._token_s)
+            self._step_s = max(seconds, self._step_s)
             self._tokens = 0
             self._steps += 1
             self._write()
@@ -75,7 +76,7 @@ class Heartbeat:
             time.sleep(_BEAT_S)
 
     def _write(self) -> None:
-        _LAYOUT.pack_into(self._memory, 0, self._beats, self._steps, self._tokens, self._token_s)
+        _LAYOUT.pack_into(self._memory, 0, self._beats, self._steps, self._tokens, self._token_s, self._step_s)
 
 
 class Watch:
@@ -90,13 +91,13 @@ class Watch:
 
     def look(self) -> str | None:
         """To be called every ``CHECK_S``: what is wrong with the engine, or None."""
-        beats, steps, tokens, token_s = _LAYOUT.unpack_from(self._memory, 0)
+        beats, steps, tokens, token_s, step_s = _LAYOUT.unpack_from(self._memory, 0)
         self._num_missed = self._num_missed + 1 if beats == self._beats else 0
         self._num_stuck = self._num_stuck + 1 if tokens and steps == self._steps else 0
         self._beats, self._steps = beats, steps
         if self._num_missed > MAX_MISSED:
             return f"it has given no sign of life for {self._num_missed * CHECK_S:.1f} s"
-        longest_s = max(MIN_STEP_S - CHECK_S, PATIENCE * token_s * tokens) if token_s else UNKNOWN_STEP_S
+        longest_s = max(MIN_STEP_S - CHECK_S, PATIENCE * max(token_s * tokens, step_s)) if step_s else UNKNOWN_STEP_S
         if self._num_stuck * CHECK_S > longest_s:
             return f"a step of {tokens} tokens has not ended after {self._num_stuck * CHECK_S:.1f} s"
         return None

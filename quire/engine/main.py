@@ -4,7 +4,7 @@ Started as ``python -m quire.engine.main SOCKET_FD HEARTBEAT_FD`` with the confi
 thread reads the socket; the main thread runs the loop, so that torch always computes in one and the same thread. When
 the front goes away the process ends at once, also while it loads or computes.
 
-Not here: the other end of the socket (client.py).
+Not here: the other end of the socket (process.py).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
 
@@ -40,6 +41,7 @@ class EngineProcess:
         self._decoder = Decoder()
         self._received: list[Message] = []
         self._watch = Watch()
+        self._is_killed = False
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -96,6 +98,7 @@ class EngineProcess:
 
     def kill(self) -> None:
         """End it without asking; ``receive`` raises soon after."""
+        self._is_killed = True
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
@@ -135,4 +138,12 @@ class EngineProcess:
         except (OSError, WireError) as error:
             logger.error("The engine's socket cannot be read any more: %s", error)
             self.kill()
-        raise EngineDead(f"The engine's process has ended (exit code {await self._process.wait()}).")
+        raise EngineDead(f"The engine's process has ended ({_account(await self._process.wait(), self._is_killed)}).")
+
+
+def _account(code: int, is_ours: bool) -> str:
+    """How a process ended, in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    hint = "; a machine that runs out of memory ends processes so" if code == -signal.SIGKILL and not is_ours else ""
+    return f"signal {-code}{hint}"

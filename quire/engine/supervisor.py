@@ -95,6 +95,8 @@ class Supervisor:
         try:
             ready = await process.start()
         except BaseException:
+            # Nothing is under way in it, and while it loads it may not hear that it should end.
+            process.kill()
             await process.stop()
             raise
         self._process = process
@@ -157,9 +159,12 @@ class Supervisor:
         try:
             while True:
                 watcher = asyncio.create_task(self._watch(process), name="heartbeat")
-                with contextlib.suppress(EngineDead):
+                try:
                     await self._attend(process)
-                watcher.cancel()
+                except EngineDead as error:
+                    logger.error("%s %d unfinished requests will go on.", error, len(self._entries))
+                finally:
+                    watcher.cancel()
                 await process.stop()
                 self._lose_engine()
                 process = await self._next_engine()
@@ -216,7 +221,6 @@ class Supervisor:
         guilty = self._quarantine.convict()
         for entry in self._entries.values():
             entry.lose()
-        logger.error("The engine's process has ended; %d unfinished requests will go on.", len(self._entries))
         if guilty is not None:
             logger.error("Request %s ended three engines, the last one alone; it is refused.", guilty.request.id)
             guilty.inbox.put_nowait(

@@ -90,6 +90,11 @@ def main(mode: str, memory: Path, socket_fd: int, heartbeat_fd: int) -> None:
     sys.stdin.buffer.read()
     if mode == "die":
         os._exit(3)
+    if mode == "be killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if mode == "be deaf":
+        connection.sendall(encode(StartFailed("deaf")))
+        signal.pause()
     if mode == "refuse":
         connection.sendall(encode(StartFailed("config.json: hidden_size is missing.")))
         return

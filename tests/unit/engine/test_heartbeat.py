@@ -72,6 +72,16 @@ def test_a_large_step_may_take_as_long_as_its_tokens_did_before(watch: Watch, cl
     assert looks_until_alarm(watch, heart, 3) is not None
 
 
+def test_a_small_step_may_take_as_long_as_a_large_one_did(watch: Watch, clock: Clock) -> None:
+    heart = Heartbeat(watch.fd, clock)
+    heart.begin_step(2000)
+    clock.now_s += 2.0
+    heart.end_step()
+    heart.begin_step(1)
+    assert looks_until_alarm(watch, heart, int(PATIENCE * 2.0 / CHECK_S)) is None
+    assert looks_until_alarm(watch, heart, 3) is not None
+
+
 def test_the_first_step_of_a_large_model_has_its_time(watch: Watch, clock: Clock) -> None:
     heart = Heartbeat(watch.fd, clock)
     heart.begin_step(2048)

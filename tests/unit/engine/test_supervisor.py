@@ -200,11 +200,33 @@ def test_an_engine_that_cannot_start_is_quoted() -> None:
     asyncio.run(body())
 
 
-def test_an_engine_that_dies_while_loading_is_noticed() -> None:
+@pytest.mark.parametrize(("mode", "account"), [("die", "exit code 3"), ("be killed", "signal 9; a machine that runs")])
+def test_an_engine_that_dies_while_loading_is_noticed(mode: str, account: str) -> None:
     async def body() -> None:
-        engine = client("die")
-        with pytest.raises(EngineDead, match="exit code 3"):
+        engine = client(mode)
+        with pytest.raises(EngineDead, match=account):
             await engine.start()
         await engine.stop()
+
+    asyncio.run(body())
+
+
+def test_an_engine_that_could_not_start_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    async def body() -> None:
+        with pytest.raises(CheckpointError, match="deaf"):
+            await client("be deaf").start()
+
+    asyncio.run(body())
+    assert "did not end" not in caplog.text
+
+
+def test_an_engine_that_is_stopped_leaves_no_watcher_behind() -> None:
+    async def body() -> None:
+        engine = client()
+        await engine.start()
+        while not any(task.get_name() == "heartbeat" for task in asyncio.all_tasks()):
+            await asyncio.sleep(0)
+        await engine.stop()
+        assert not any(task.get_name() == "heartbeat" for task in asyncio.all_tasks())
 
     asyncio.run(body())
