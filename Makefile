@@ -11,6 +11,7 @@ ARGS ?=
 PIP_ARGS ?=
 PYTEST_ARGS ?= -n 2 --dist loadgroup
 BENCH_ARGS ?= --jobs peers --repeat 3
+BENCH_PEERS_ARGS ?= --rounds 3
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
@@ -24,10 +25,10 @@ NATIVE := $(shell find native -type f)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev serve test check format bench clean
+.PHONY: help install install-dev serve test check format bench bench-peers-setup bench-peers clean
 
 help:  ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: $(INSTALLED)  ## Install what is missing and serve MODEL on HOST:PORT
 	@exec $(BIN)/quire serve $(MODEL) --host $(HOST) --port $(PORT) $(ARGS)
@@ -43,8 +44,15 @@ check: $(INSTALLED_DEV)  ## Lint, types, and who may import whom
 format: $(INSTALLED_DEV)  ## Sort imports and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 
-bench: $(INSTALLED)  ## Run the peers' jobs (BENCH_ARGS) and print a table
-	$(BIN)/quire bench throughput $(BENCH_ARGS)
+bench: $(INSTALLED)  ## Race the other engines where they are set up, or else run their jobs (BENCH_ARGS)
+	@if ls benchmarks/.scratch/peers/*/.installed > /dev/null 2>&1; then $(MAKE) --no-print-directory bench-peers; \
+	  else $(BIN)/quire bench throughput $(BENCH_ARGS); fi
+
+bench-peers-setup: $(INSTALLED_DEV)  ## Make the other engines' environments and files (once; long)
+	PIP_ARGS="$(PIP_ARGS)" bash benchmarks/peers/setup.sh
+
+bench-peers: $(INSTALLED)  ## Race other engines (BENCH_PEERS_ARGS) on a quiet machine, about 15 minutes
+	$(BIN)/python -m benchmarks.peers.race $(BENCH_PEERS_ARGS)
 
 install: $(INSTALLED)  ## Install the package and what it needs into .venv
 install-dev: $(INSTALLED_DEV)  ## The same, and what tests and checks need

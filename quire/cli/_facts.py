@@ -6,6 +6,7 @@ Door: Facts, find_facts.
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import shutil
@@ -46,7 +47,8 @@ _EXTENSIONS = {
 
 
 class Facts(Struct, frozen=True):
-    """A machine as it is. ``packages`` maps a name to its version, None where it is missing."""
+    """A machine as it is. ``packages`` maps a name to its version, None where it is missing; ``kernels`` names the
+    instructions that Quire's own kernels use here, empty where they were not built."""
 
     quire: str
     python: str
@@ -66,6 +68,7 @@ class Facts(Struct, frozen=True):
     disk_bytes: int
     is_offline: bool
     compiler: str
+    kernels: str
 
 
 def find_facts() -> Facts:
@@ -92,7 +95,15 @@ def find_facts() -> Facts:
         disk_bytes=_free_disk(cache),
         is_offline=read_env().is_offline,
         compiler=next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), ""),
+        kernels=_kernels(),
     )
+
+
+def _kernels() -> str:
+    try:
+        return str(importlib.import_module("quire._native").best_isa())
+    except ImportError:
+        return ""
 
 
 def _version(name: str) -> str | None:

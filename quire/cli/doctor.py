@@ -60,6 +60,7 @@ def examine(facts: Facts, port_is_free: bool, port: int) -> list[Finding]:
         _python(facts),
         *_packages(facts),
         _processor(facts),
+        _kernels(facts),
         _memory(facts),
         _gpu(facts),
         _hub(facts),
@@ -117,6 +118,16 @@ def _processor(facts: Facts) -> Finding:
     return Finding("cpu", text)
 
 
+def _kernels(facts: Facts) -> Finding:
+    if facts.kernels:
+        return Finding("kernels", f"Quire's own, for {facts.kernels}")
+    return Finding(
+        "kernels",
+        "none: torch computes, more slowly",
+        "install a C++ compiler and Python's headers, then Quire again",
+    )
+
+
 def _memory(facts: Facts) -> Finding:
     text = f"{in_bytes(facts.available_bytes)} of {in_bytes(facts.total_bytes)} available ({facts.memory_limited_by})"
     if facts.available_bytes < _LEAST_MEMORY:
@@ -133,7 +144,7 @@ def _gpu(facts: Facts) -> Finding:
 
 
 def _hub(facts: Facts) -> Finding:
-    state = "offline (HF_HUB_OFFLINE)" if facts.is_offline else "online"
+    state = "offline (HF_HUB_OFFLINE)" if facts.is_offline else "downloads allowed"
     text = f"cache {facts.hub_cache}, {in_bytes(facts.disk_bytes)} free, {facts.num_cached} models cached, {state}"
     if facts.disk_bytes < _LEAST_DISK:
         return Finding("hub", text, "downloads may not fit; point HF_HOME at a larger disk or give --download-dir")

@@ -113,6 +113,8 @@ def unknown(name: str, known: Iterable[str], origin: str = "") -> UnknownFlag | 
     area = area_of(name)
     if area is not None:
         return UnsupportedFlag(f"{spelled} is a known vLLM flag ({area}), not served by Quire yet.", param=name)
+    if name in {one.name for _, one in all_options({"server": ServerOptions})}:
+        return UnknownFlag(f"{spelled} is no option without a server; quire serve takes it.", param=name)
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     if not near:
         return UnknownFlag(f"{spelled} is no option of Quire. See quire serve --help=all.", param=name)

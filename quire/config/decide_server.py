@@ -19,6 +19,9 @@ from quire.config.option import options_of
 from quire.config.server import ServerOptions
 from quire.errors import ConfigError
 
+_LOG_LEVELS = {"trace": "debug"}
+"""Levels that Python's logging does not have."""
+
 
 def decide_server(asked: Asked, card: Card, plan: MemoryPlan, env: Env, ledger: Ledger) -> ServerConfig:
     """Decide the slice of server/.
@@ -51,7 +54,7 @@ def decide_server(asked: Asked, card: Card, plan: MemoryPlan, env: Env, ledger: 
         ssl_ca_certs=server.ssl_ca_certs,
         ssl_cert_reqs=server.ssl_cert_reqs,
         response_role=server.response_role,
-        log_level=server.uvicorn_log_level,
+        log_level=_LOG_LEVELS.get(server.uvicorn_log_level, server.uvicorn_log_level),
         logs_access=not server.disable_uvicorn_access_log,
         logs_requests=server.enable_log_requests,
         max_log_len=server.max_log_len,

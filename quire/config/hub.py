@@ -66,8 +66,7 @@ def locate(name: str, source: Source | None = None) -> Path:
     if source.is_offline:
         raise ModelNotFound(
             f"{name} is no local folder, and the hub's cache does not hold it completely; HF_HUB_OFFLINE is set, so "
-            "nothing "
-            "is downloaded."
+            "nothing is downloaded."
         )
     return _downloaded(name, source)
 
@@ -132,11 +131,10 @@ def _downloaded(name: str, source: Source) -> Path:
             f"There is no folder {name}, and it cannot be a hub id, which looks like owner/name."
         ) from None
     except (OSError, errors.HfHubHTTPError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].removeprefix("Got: ").rstrip(".")
         raise ModelNotFound(
-            f"{name} is no local folder and could not be fetched from the hub: {reason[:200]} Check the network, or "
-            "name a "
-            "local folder."
+            f"{name} is no local folder and could not be fetched from the hub ({reason[:200]}). Check the spelling and "
+            "the network, or name a local folder."
         ) from None
     if source.needs_weights and not shards(folder):
         raise CheckpointError(f"{name} has no .safetensors weights at the hub; pickled weights are not fetched.")

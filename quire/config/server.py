@@ -44,7 +44,9 @@ class ServerOptions:
         0, "Comment in a stream that is silent this long; 0: none.", unit="seconds", low=0, high=86400
     )
     uvicorn_log_level: str = option(
-        "info", "Level of the server's log.", choices=("critical", "error", "warning", "info", "debug", "trace")
+        "info",
+        "Level of the server's log; trace is debug.",
+        choices=("critical", "error", "warning", "info", "debug", "trace"),
     )
     disable_uvicorn_access_log: bool = option(False, "No line for each HTTP request.")
     enable_log_requests: bool = option(False, "Log each request.")

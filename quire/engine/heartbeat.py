@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 _LAYOUT = struct.Struct("<QQQdd")
-"""Beats, steps ended, tokens of the step under way (0: none is), seconds of the slowest token, and of the slowest step."""
+"""Beats, steps ended, tokens of the step under way (0: none is), seconds of the slowest token and the slowest step."""
 _BEAT_S = 0.25
 
 CHECK_S = 0.5

@@ -25,7 +25,8 @@ def listen(host: str, port: int, uds: str | None = None) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"--host {host} is no address of this machine: {error}.") from None
-    family, kind, protocol, _, address = found[0]
+    # A name such as localhost may have addresses of both families; clients that were told 127.0.0.1 must find it.
+    family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
     listener = socket.socket(family, kind, protocol)
     # So that a port whose last connections are still winding down counts as free.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

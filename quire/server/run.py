@@ -1,6 +1,6 @@
 """Running the app on uvicorn until somebody says stop, and ending what is under way then.
 
-Not here: taking the address (listen.py), what is served (app.py), the engine's process (engine/client.py).
+Not here: taking the address (listen.py), what is served (app.py), the engine (engine/supervisor.py).
 Door: run.
 """
 

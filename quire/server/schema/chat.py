@@ -6,7 +6,7 @@ Door: ChatRequest, ChatResponse, ChatChunk.
 
 from __future__ import annotations
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, json
 
 from quire.errors import InvalidValue, NotSupported
 from quire.server.schema.sampling import GenerationFields, Unserved, check_generation, refuse_unserved
@@ -28,7 +28,7 @@ class ChatRequest(GenerationFields, kw_only=True):
     tool_choice: str | dict[str, object] | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None
-    metadata: dict[str, str] | None = None
+    metadata: dict[str, object] | None = None
     echo: bool | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
@@ -88,7 +88,7 @@ def check_chat(request: ChatRequest) -> None:
         )
     if request.metadata is not None and (
         len(request.metadata) > _MAX_METADATA
-        or any(len(key) + len(value) > _MAX_METADATA_CHARS for key, value in request.metadata.items())
+        or any(len(json.encode(pair)) > _MAX_METADATA_CHARS for pair in request.metadata.items())
     ):
         raise InvalidValue(
             f"'metadata' holds at most {_MAX_METADATA} pairs of at most {_MAX_METADATA_CHARS} characters.",

@@ -29,6 +29,7 @@ WELL = Facts(
     disk_bytes=2**40,
     is_offline=False,
     compiler="/usr/bin/c++",
+    kernels="avx512",
 )
 
 
@@ -57,6 +58,7 @@ def test_an_old_python_is_fatal() -> None:
         ({"available_bytes": 2**29}, "memory", "2 GiB"),
         ({"disk_bytes": 2**20}, "hub", "HF_HOME"),
         ({"compiler": ""}, "compiler", "g++"),
+        ({"kernels": ""}, "kernels", "C++ compiler"),
     ],
 )
 def test_what_could_be_better_is_noted_and_not_fatal(changes: dict[str, object], name: str, expected: str) -> None:

@@ -132,6 +132,26 @@ def test_a_refusal_of_the_hub_is_put_into_words(
         locate("org/model", Source(download_dir=str(tmp_path), revision="v9"))
 
 
+def test_without_a_network_the_reason_and_the_way_out_are_one_sentence_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    def fail(*_: object, local_files_only: bool = False, **__: object) -> Never:
+        if local_files_only:
+            raise errors.LocalEntryNotFoundError("not cached")
+        raise OSError("Got: ConnectError: [Errno -2] Name or service not known\nmore")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(ModelNotFound) as caught:
+        locate("org/model", Source(download_dir=str(tmp_path)))
+    assert str(caught.value) == (
+        "org/model is no local folder and could not be fetched from the hub (ConnectError: [Errno -2] Name or service "
+        "not known). Check the spelling and the network, or name a local folder."
+    )
+
+
 def test_a_download_asks_for_texts_and_safetensors_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
     from huggingface_hub import errors

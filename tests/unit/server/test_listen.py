@@ -18,6 +18,18 @@ def test_a_free_port_is_taken_and_free_again_afterwards() -> None:
         assert listener.getsockname()[1] == port
 
 
+def test_a_name_with_addresses_of_both_families_is_found_at_127_0_0_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_both(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        return [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0)),
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", of_both)
+    with listen("localhost", 0) as listener:
+        assert listener.family == socket.AF_INET
+
+
 def test_a_port_on_which_somebody_listens_is_refused() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
