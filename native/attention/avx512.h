@@ -92,7 +92,8 @@ struct WidenedF16 : Widened {
   static constexpr int PAIR = 1, LEFT_STEP = 1, COLUMNS = 4;
 
   static inline __m512 load(const uint16_t *at) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(at)));
+    // With a mask of ones: the plain one warns of a register that is not set (gcc 12).
+    return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i *>(at)));
   }
   static inline __m512 dot(__m512 sum, __m512 right, __m512 left) { return _mm512_fmadd_ps(right, left, sum); }
   static inline void take(const uint16_t *from, float *to, int64_t count) {
@@ -102,7 +103,7 @@ struct WidenedF16 : Widened {
     int64_t i = 0;
     for (; i + 16 <= count; i += 16)
       _mm256_storeu_si256(reinterpret_cast<__m256i *>(to + i),
-                          _mm512_cvtps_ph(_mm512_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT));
+                          _mm512_maskz_cvtps_ph(0xffff, _mm512_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT));
     for (; i < count; ++i) to[i] = to_f16(from[i]);
   }
 };

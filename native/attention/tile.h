@@ -175,16 +175,33 @@ class Tile {
   void interleave(int64_t at, T *keys, T *values) const {
     const int32_t *table = call_.table + segment_.row * call_.table_stride;
     const int64_t kv_head = segment_.head / (call_.num_heads / cache_.num_kv_heads);
-    std::memset(keys, 0, LANE_TOKENS * width_ * sizeof(T));
-    std::memset(values, 0, LANE_TOKENS * width_ * sizeof(T));
+    const T *key[LANE_TOKENS], *value[LANE_TOKENS];
     for (int64_t token = 0; token < LANE_TOKENS; ++token) {
       const int64_t position = at + token;
+      key[token] = value[token] = zeros_;
       if (position < first_key_ || position >= end_key_) continue;
       const int64_t slot = table[position / cache_.block_size] * cache_.block_size + position % cache_.block_size;
       const int64_t offset = (slot * cache_.num_kv_heads + kv_head) * head_size_;
+      key[token] = static_cast<const T *>(cache_.keys) + offset;
+      value[token] = static_cast<const T *>(cache_.values) + offset;
+    }
+    if (width_ != head_size_) {
+      std::memset(keys, 0, LANE_TOKENS * width_ * sizeof(T));
+      std::memset(values, 0, LANE_TOKENS * width_ * sizeof(T));
+    }
+    for (int64_t token = 0; token < LANE_TOKENS; ++token) {
+      const T *from = key[token];
+      T *to = keys + token * PAIR;
+      int64_t d = 0;
+      for (; d + PAIR <= head_size_; d += PAIR) std::memcpy(to + d * LANE_TOKENS, from + d, PAIR * sizeof(T));
+      for (; d < head_size_; ++d) keys[key_at(token, d)] = from[d];
+    }
+    for (int64_t token = 0; token < LANE_TOKENS; token += PAIR) {
+      const T *first = value[token], *second = value[token + PAIR - 1];
+      T *to = values + token * width_;
       for (int64_t d = 0; d < head_size_; ++d) {
-        keys[key_at(token, d)] = static_cast<const T *>(cache_.keys)[offset + d];
-        values[value_at(token, d)] = static_cast<const T *>(cache_.values)[offset + d];
+        to[d * PAIR] = first[d];
+        to[d * PAIR + PAIR - 1] = second[d];
       }
     }
   }
@@ -200,7 +217,7 @@ class Tile {
 #pragma GCC unroll 16
       for (int c = 0; c < C; ++c) {
         columns[c] = E::load(right[c] + i * right_stride);
-        if (FETCHES) __builtin_prefetch(ahead[c] + i * right_stride);
+        if (FETCHES) __builtin_prefetch(ahead[c] + i * right_stride, 0, 2);
       }
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {

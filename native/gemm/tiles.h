@@ -147,15 +147,27 @@ struct WideningKernel {
       for (int v = 0; v < VECTORS; ++v) sum[r][v] = Vectors::zero();
     const auto multiply = [&](int at) {
 #pragma GCC unroll 2
-      for (int s = 0; s < STEP; ++s)
+      for (int s = 0; s < STEP; ++s) {
+        const char *step = weights + at * PANEL * Weights::SIZE;
+        if constexpr (VECTORS == 2) {  // registers enough to hold the weights: each factor is broadcast once
+          const Vector left = Weights::load(step, s, 0), right = Weights::load(step, s, 1);
 #pragma GCC unroll 16
-        for (int v = 0; v < VECTORS; ++v) {
-          const Vector weight = Weights::load(weights + at * PANEL * Weights::SIZE, s, v);
+          for (int r = 0; r < R; ++r) {
+            const Vector factor = Vectors::broadcast(x.template read<float>(r, (at + s) * 4));
+            sum[r][0] = Vectors::multiply_add(factor, left, sum[r][0]);
+            sum[r][1] = Vectors::multiply_add(factor, right, sum[r][1]);
+          }
+        } else {
 #pragma GCC unroll 16
-          for (int r = 0; r < R; ++r)
-            sum[r][v] = Vectors::multiply_add(Vectors::broadcast(x.template read<float>(r, (at + s) * 4)), weight,
-                                              sum[r][v]);
+          for (int v = 0; v < VECTORS; ++v) {
+            const Vector weight = Weights::load(step, s, v);
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r)
+              sum[r][v] = Vectors::multiply_add(Vectors::broadcast(x.template read<float>(r, (at + s) * 4)), weight,
+                                                sum[r][v]);
+          }
         }
+      }
     };
     const int64_t depth = (call.depth + STEP - 1) / STEP * STEP;
     for (int64_t turn = depth / TURN; turn > 0; --turn, x.advance(TURN * 4), weights += 512) {

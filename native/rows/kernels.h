@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../parallel.h"
+#include "draw.h"
 #include "rows.h"
 #include "simd.h"
 
@@ -163,13 +164,13 @@ void gate_by_activation(const quire::Gate &asked) {
 }
 
 quire::Segment largest(const float *logits, int64_t begin, int64_t end) {
-  constexpr int64_t BLOCK = 1024;
+  constexpr int64_t STRIDE = 1024;
   const Float32 *x = reinterpret_cast<const Float32 *>(logits);
   float best = -INFINITY;
   int64_t best_at = begin;
   Ints greatest_bits = {};
-  for (int64_t from = begin; from < end; from += BLOCK) {
-    const int64_t to = from + BLOCK < end ? from + BLOCK : end;
+  for (int64_t from = begin; from < end; from += STRIDE) {
+    const int64_t to = from + STRIDE < end ? from + STRIDE : end;
     Floats tops[4];
     for (Floats &top : tops) top = all(-INFINITY);
     int64_t at = from;
@@ -210,6 +211,7 @@ constexpr quire::RowKernels kernels = {
     by_dtype<quire::Heads, heads<Float32>, heads<BFloat16>, heads<Float16>>,
     by_dtype<quire::Gate, gate_by_activation<Float32>, gate_by_activation<BFloat16>, gate_by_activation<Float16>>,
     largest,
+    draw,
 };
 
 }  // namespace

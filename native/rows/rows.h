@@ -43,16 +43,29 @@ struct Segment {
   int64_t id;  // -1: NaN or infinity was met
 };
 
+// What one row of the table asks of chance; quire/sampling/chance_native.py has the same fields.
+struct DrawColumn {
+  float temperature;  // 1: the logits as they are
+  float log_min_p;    // minus infinity: off
+  int64_t top_k;      // 0: off
+  double top_p;       // 1: off
+};
+
 struct RowKernels {
   void (*norm)(const Norm &);
   void (*heads)(const Heads &);
   void (*gate)(const Gate &);
   // The largest of logits[begin:end], and the lowest id that has it.
   Segment (*largest)(const float *logits, int64_t begin, int64_t end);
+  // The token of a row at a uniform number in [0, 1).
+  int64_t (*draw)(const float *logits, int64_t size, const DrawColumn &asked, double uniform, void *scratch);
 };
 
-extern const RowKernels rows_portable, rows_avx2, rows_avx512;
+extern const RowKernels rows_portable, rows_avx2, rows_avx512, rows_avx512bf16;
 
 constexpr int64_t MAX_HEAD_SIZE = 512;
+
+// For a row of this size; of it little is touched.
+constexpr int64_t draw_scratch_bytes(int64_t size) { return 16 * size + 12 * (size / 64 + 1) + 64; }
 
 }  // namespace quire

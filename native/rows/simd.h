@@ -1,17 +1,19 @@
 // Sixteen floats at a time, whatever the instructions: the compiler splits them where registers are shorter. Every
-// kernel file compiles this for itself (all of it has internal linkage), and because lanes and order are the same
-// everywhere and no fused multiply-add is used, all instruction sets give the same bits.
+// kernel file compiles this for itself (all of it has internal linkage). Lanes and order are the same everywhere, so sums
+// have the same bits on all instruction sets; exp and what is made of it differ in the last bit where there is no fused
+// multiply-add.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
-#if defined(__F16C__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
 #define QUIRE_INLINE static inline __attribute__((always_inline))
+#define QUIRE_INLINE_MEMBER inline __attribute__((always_inline))
 
 namespace {
 
@@ -51,18 +53,30 @@ QUIRE_INLINE Floats load(const Float32 *from) {
 
 QUIRE_INLINE void store(Float32 *to, Floats x) { std::memcpy(to, &x, sizeof(x)); }
 
+QUIRE_INLINE Floats widened_bfloat16(Halves halves) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)halves), 16);
+#else
+  return bit_cast<Floats>(__builtin_convertvector(halves, Words) << 16);
+#endif
+}
+
 QUIRE_INLINE Floats load(const BFloat16 *from) {
   Halves halves;
   std::memcpy(&halves, from, sizeof(halves));
-  return bit_cast<Floats>(__builtin_convertvector(halves, Words) << 16);
+  return widened_bfloat16(halves);
 }
 
-// To the nearest, ties to even; NaN stays NaN.
+// To the nearest, ties to even; NaN stays NaN. AVX512_BF16 makes 0 of subnormal numbers.
 QUIRE_INLINE Halves rounded_bfloat16(Floats x) {
+#if defined(__AVX512BF16__)
+  return (Halves)_mm512_cvtneps_pbh((__m512)x);
+#else
   const Words bits = bit_cast<Words>(x);
   const Words even = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
   const Words quiet = Words{} + 0x7fc0;
   return __builtin_convertvector(x == x ? even : quiet, Halves);
+#endif
 }
 
 QUIRE_INLINE void store(BFloat16 *to, Floats x) {
@@ -149,7 +163,7 @@ inline __attribute__((always_inline)) Floats rounded<Float32>(Floats x) {
 }
 template <>
 inline __attribute__((always_inline)) Floats rounded<BFloat16>(Floats x) {
-  return bit_cast<Floats>(__builtin_convertvector(rounded_bfloat16(x), Words) << 16);
+  return widened_bfloat16(rounded_bfloat16(x));
 }
 
 // By halves: lane i with lane i + 8, then 4, 2, 1.
@@ -184,23 +198,48 @@ QUIRE_INLINE float largest_of(Floats x) {
   return best;
 }
 
+// a * b + c, rounded once where the instructions allow it.
+QUIRE_INLINE Floats fused(Floats a, Floats b, Floats c) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+  Floats y;
+  for (int half = 0; half < 2; ++half) {
+    __m256 parts[3];
+    std::memcpy(&parts[0], reinterpret_cast<const char *>(&a) + 32 * half, 32);
+    std::memcpy(&parts[1], reinterpret_cast<const char *>(&b) + 32 * half, 32);
+    std::memcpy(&parts[2], reinterpret_cast<const char *>(&c) + 32 * half, 32);
+    parts[0] = _mm256_fmadd_ps(parts[0], parts[1], parts[2]);
+    std::memcpy(reinterpret_cast<char *>(&y) + 32 * half, &parts[0], 32);
+  }
+  return y;
+#else
+  return a * b + c;
+#endif
+}
+QUIRE_INLINE Floats fused(Floats a, Floats b, float c) { return fused(a, b, all(c)); }
+QUIRE_INLINE Floats fused(Floats a, float b, float c) { return fused(a, all(b), all(c)); }
+
 // e to the x, to about one unit in the last place; 0 and infinity where float32 ends. Source: Cephes' expf.
 QUIRE_INLINE Floats exp_of(Floats x) {
   x = x < -104.0f ? all(-104.0f) : x;
   x = x > 89.0f ? all(89.0f) : x;
-  const Floats shifted = x * 1.44269504088896341f + 12582912.0f;
+  const Floats shifted = fused(x, 1.44269504088896341f, 12582912.0f);
   const Floats whole = shifted - 12582912.0f;
-  const Ints power = bit_cast<Ints>(shifted) - 0x4b400000;
-  const Floats r = (x - whole * 0.693359375f) - whole * -2.12194440e-4f;
-  Floats y = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  y = y * r + 8.3334519073e-3f;
-  y = y * r + 4.1665795894e-2f;
-  y = y * r + 1.6666665459e-1f;
-  y = y * r + 5.0000001201e-1f;
-  y = (y * (r * r) + r) + 1.0f;
+  const Floats r = fused(whole, all(2.12194440e-4f), fused(whole, all(-0.693359375f), x));
+  Floats y = fused(r, 1.9875691500e-4f, 1.3981999507e-3f);
+  y = fused(y, r, 8.3334519073e-3f);
+  y = fused(y, r, 4.1665795894e-2f);
+  y = fused(y, r, 1.6666665459e-1f);
+  y = fused(y, r, 5.0000001201e-1f);
+  y = fused(y, r * r, r) + 1.0f;
+#if defined(__AVX512F__)
+  return (Floats)_mm512_scalef_ps((__m512)y, (__m512)whole);
+#else
   // In two factors: a single power of two would leave the range of float32 before the product does.
-  const Ints half = power >> 1;
+  const Ints power = bit_cast<Ints>(shifted) - 0x4b400000, half = power >> 1;
   return y * bit_cast<Floats>((half + 127) << 23) * bit_cast<Floats>((power - half + 127) << 23);
+#endif
 }
 
 QUIRE_INLINE Floats magnitude_of(Floats x) { return bit_cast<Floats>(bit_cast<Words>(x) & 0x7fffffffu); }
@@ -218,19 +257,19 @@ QUIRE_INLINE Floats tanh_of(Floats x) {
 // Two pieces fitted for float32: around 0 a polynomial in x squared, beyond 1 - exp(polynomial).
 QUIRE_INLINE Floats erf_of(Floats x) {
   const Floats t = magnitude_of(x), s = x * x;
-  Floats far = t * -1.72853470e-5f + 3.83197126e-4f;
-  far = far * s + (t * -3.88396438e-3f + 2.42546219e-2f);
-  far = far * t + -1.06777877e-1f;
-  far = far * t + -6.34846687e-1f;
-  far = far * t + -1.28717512e-1f;
-  far = far * t - t;
+  Floats far = fused(t, -1.72853470e-5f, 3.83197126e-4f);
+  far = fused(far, s, fused(t, -3.88396438e-3f, 2.42546219e-2f));
+  far = fused(far, t, -1.06777877e-1f);
+  far = fused(far, t, -6.34846687e-1f);
+  far = fused(far, t, -1.28717512e-1f);
+  far = fused(far, t, -t);
   far = signed_like(1.0f - exp_of(far), x);
-  Floats near = s * -5.96761703e-4f + 4.99119423e-3f;
-  near = near * s + -2.67681349e-2f;
-  near = near * s + 1.12819925e-1f;
-  near = near * s + -3.76125336e-1f;
-  near = near * s + 1.28379166e-1f;
-  near = near * x + x;
+  Floats near = fused(s, -5.96761703e-4f, 4.99119423e-3f);
+  near = fused(near, s, -2.67681349e-2f);
+  near = fused(near, s, 1.12819925e-1f);
+  near = fused(near, s, -3.76125336e-1f);
+  near = fused(near, s, 1.28379166e-1f);
+  near = fused(near, x, x);
   return t > 0.927734375f ? far : near;
 }
 

@@ -15,6 +15,7 @@ from msgspec import Struct, field
 
 DType = Literal["bfloat16", "float16", "float32"]
 LoadFormat = Literal["safetensors", "dummy"]
+LinearBackend = Literal["native", "torch"]
 Policy = str
 """Name of a file on the shelf scheduler/policies."""
 
@@ -73,6 +74,7 @@ class WorkerConfig(Struct, frozen=True):
     max_num_batched_tokens: int
     max_model_len: int
     attention_backend: str = "torch_sdpa"
+    linear_backend: LinearBackend = "torch"
     num_threads: int = 0
     """0: as many as the machine lets this process use."""
     seed: int = 0

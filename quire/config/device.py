@@ -19,6 +19,11 @@ class DeviceOptions:
     attention_backend: str | None = option(
         None, "A name on the shelf attention. Default: the platform's first.", kind="text"
     )
+    linear_backend: str = option(
+        "auto",
+        "What multiplies with the weights: native (Quire's kernels), torch; auto: native where it was built.",
+        choices=("auto", "native", "torch"),
+    )
     num_threads: int = option(
         0, "Threads of the worker on a CPU; 0: as many as the machine lets it use.", low=0, high=4096
     )

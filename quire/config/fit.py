@@ -216,7 +216,8 @@ def _does_not_fit(demand: Demand, room: Room, length: int, largest: int) -> Does
         return DoesNotFit(f"{numbers} The largest context that fits is {largest}: --max-model-len {largest}, or auto.")
     if asked_bytes is not None:
         return DoesNotFit(f"{numbers} No context fits; ask for another size of KV, or let Quire decide.")
+    fraction = "" if room.fraction is None else f"raise --gpu-memory-utilization ({room.fraction:g}), "
     return DoesNotFit(
-        f"{numbers} No context fits; free memory, choose a smaller model, or lower --max-num-batched-tokens "
+        f"{numbers} No context fits; {fraction}free memory, choose a smaller model, or lower --max-num-batched-tokens "
         f"({demand.max_num_batched_tokens}) and --max-num-seqs ({demand.max_num_seqs})."
     )

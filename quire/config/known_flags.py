@@ -86,7 +86,7 @@ _AREAS = {
         "watermark"
     ),
     "compilation": "cudagraph-capture-sizes max-cudagraph-capture-size",
-    "kernels": "enable-flashinfer-autotune ir-op-priority linear-backend moe-backend sparse-indexer-topk-backend",
+    "kernels": "enable-flashinfer-autotune ir-op-priority moe-backend sparse-indexer-topk-backend",
     "configuration by JSON": (
         "additional-config attention-config aux-output-config compilation-config diffusion-config ec-manager-config "
         "ec-transfer-config enable-mm-processor-stats engram-config kernel-config kv-events-config kv-transfer-config "

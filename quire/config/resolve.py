@@ -16,7 +16,7 @@ from quire.config.asked import Asked, EngineOptions
 from quire.config.card import Card, read_card
 from quire.config.decide_server import decide_server
 from quire.config.decide_text import decide_text
-from quire.config.decided import DType, KVConfig, KVLayout, SchedulerConfig, WorkerConfig
+from quire.config.decided import DType, KVConfig, KVLayout, LinearBackend, SchedulerConfig, WorkerConfig
 from quire.config.env import Env, read_env
 from quire.config.fit import ELEMENT_BYTES, Demand, MemoryPlan, Room, fit
 from quire.config.fixed import FixedOptions
@@ -39,11 +39,12 @@ _MAX_NUM_BATCHED_TOKENS: dict[Usage, int] = {"llm": 4096, "server": 2048}
 
 
 class Device(Struct, frozen=True):
-    """Where to compute: a platform by name, an attention backend, threads."""
+    """Where to compute: a platform by name, what attends and what multiplies, threads."""
 
     name: str
     dtypes: tuple[DType, ...]
     attention_backend: str
+    linear_backend: LinearBackend
     num_threads: int
 
 
@@ -113,6 +114,7 @@ def _resolve(options: EngineOptions, usage: Usage, machine: Machine, env: Env) -
         max_num_batched_tokens=max_num_batched_tokens,
         max_model_len=plan.max_model_len,
         attention_backend=device.attention_backend,
+        linear_backend=device.linear_backend,
         num_threads=device.num_threads,
         seed=options.model.seed,
         logits_processors=options.model.logits_processors,
@@ -189,13 +191,30 @@ def _device(options: EngineOptions, machine: Machine, env: Env, ledger: Ledger) 
         backend,
         f"first of the platform's order: {', '.join(order)}" if asked is None else "asked for",
     )
+    linear = _linear_backend(options, platform.linear_backends(), ledger)
     threads, reason = options.device.num_threads, "asked for"
     if not threads:
         threads, reason = machine.num_cores, "cores that affinity and quota leave to this process"
         if 0 < env.num_threads < threads:
             threads, reason = env.num_threads, "OMP_NUM_THREADS"
     ledger.note("num_threads", threads, reason, source="machine")
-    return Device(name, platform.DTYPES, backend, threads)
+    return Device(name, platform.DTYPES, backend, linear, threads)
+
+
+def _linear_backend(options: EngineOptions, order: tuple[LinearBackend, ...], ledger: Ledger) -> LinearBackend:
+    asked = options.device.linear_backend
+    if asked == "auto":
+        reason = "the best that this platform has" if order[0] == "native" else "Quire was built without its kernels"
+        ledger.note("linear_backend", order[0], reason)
+        return order[0]
+    found = next((backend for backend in order if backend == asked), None)
+    if found is None:
+        raise UnsupportedFlag(
+            f"--linear-backend {asked} cannot be had: Quire was installed without its kernels. Install a C++ compiler "
+            "and Python's headers, then Quire again; or take torch."
+        )
+    ledger.note("linear_backend", found, "asked for")
+    return found
 
 
 def _dtype(options: EngineOptions, card: Card, device: Device, ledger: Ledger) -> DType:

@@ -8,14 +8,15 @@ Door: Attention.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from quire.config.card import Card
 from quire.layers.batch import Batch
 from quire.layers.linear import Linear, Part
 from quire.layers.norm import RMSNorm
-from quire.layers.rotary import Rotation
-from quire.ops.rotary import rotate
+from quire.ops.rotary import HeadNorms, Rotation, TurnHeads, turn_heads
+from quire.ops.rows import RowKernels
 
 
 class Attention(nn.Module):
@@ -49,20 +50,28 @@ class Attention(nn.Module):
         self.o_proj = Linear(q_rows, card.hidden_size, bias=out_bias)
         self.q_norm: RMSNorm | None = head_norms[0] if head_norms else None
         self.k_norm: RMSNorm | None = head_norms[1] if head_norms else None
+        self._kernel: TurnHeads | None = None
+
+    def bind(self, kernels: RowKernels) -> None:
+        """Let a kernel normalise and turn the heads, with the norms' weights as they are now."""
+        self._kernel = kernels.turn_heads(self.num_heads, self.num_kv_heads, self.head_size, self._head_norms())
 
     def forward(self, x_TM: Tensor, rotation: Rotation, batch: Batch) -> Tensor:
-        num_tokens, num_rotated = x_TM.shape[0], self.num_heads + self.num_kv_heads
+        num_tokens, num_heads, num_kv_heads = x_TM.shape[0], self.num_heads, self.num_kv_heads
         projected: Tensor = self.qkv_proj(x_TM)
-        heads = projected.view(num_tokens, num_rotated + self.num_kv_heads, self.head_size)
-        v_TGD = heads[:, num_rotated:]
-        if self.q_norm is None or self.k_norm is None:
-            turned = rotate(heads[:, :num_rotated], *rotation)
-            q_THD, k_TGD = turned[:, : self.num_heads], turned[:, self.num_heads :]
+        heads_TND = projected.view(num_tokens, num_heads + 2 * num_kv_heads, self.head_size)
+        if self._kernel is not None:
+            self._kernel(heads_TND, rotation)
         else:
-            q_THD = rotate(self.q_norm(heads[:, : self.num_heads]), *rotation)
-            k_TGD = rotate(self.k_norm(heads[:, self.num_heads : num_rotated]), *rotation)
+            turn_heads(heads_TND, rotation, num_heads, num_kv_heads, self._head_norms())
+        q_THD, k_TGD, v_TGD = torch.split_with_sizes(heads_TND, (num_heads, num_kv_heads, num_kv_heads), 1)
         seen_THD = batch.attend(
             self.layer, q_THD, k_TGD, v_TGD, scale=self.scale, window=self.window, soft_cap=self.soft_cap
         )
         result_TM: Tensor = self.o_proj(seen_THD.reshape(num_tokens, -1))
         return result_TM
+
+    def _head_norms(self) -> HeadNorms | None:
+        if self.q_norm is None or self.k_norm is None:
+            return None
+        return HeadNorms(self.q_norm.weight, self.k_norm.weight, self.q_norm.eps, self.q_norm.plus_one)

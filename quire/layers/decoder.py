@@ -1,7 +1,7 @@
 """Decoder stacks: the two orders of norms around attention and MLP, and the model around the layers.
 
 Not here: what a family puts into its layers (models/).
-Door: CausalModel, PreNormLayer, SandwichLayer.
+Door: CausalModel, Layer, PreNormLayer, SandwichLayer.
 """
 
 # Shapes: T tokens of the step, N positions whose logits are wanted, M model size, V vocabulary.
@@ -9,6 +9,7 @@ Door: CausalModel, PreNormLayer, SandwichLayer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -18,7 +19,19 @@ from quire.layers.batch import Batch
 from quire.layers.embedding import Embedding, Head
 from quire.layers.mlp import GatedMLP
 from quire.layers.norm import RMSNorm
-from quire.layers.rotary import Rotary, Rotation
+from quire.layers.rotary import Rotary
+from quire.ops.rotary import Rotation
+from quire.ops.rows import RowKernels
+
+
+class Layer(Protocol):
+    """One layer of a stack. What it has to say is added by whoever reads the stream next, together with a norm: here,
+    ``pending`` is what the layer before left to be added to the stream, the result what this one leaves.
+    """
+
+    def __call__(self, x_TM: Tensor, pending_TM: Tensor | None, rotation: Rotation, batch: Batch) -> Tensor:
+        """Changes the stream ``x`` in place."""
+        ...
 
 
 class PreNormLayer(nn.Module):
@@ -31,10 +44,10 @@ class PreNormLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(size, eps)
         self.mlp = mlp
 
-    def forward(self, x_TM: Tensor, rotation: Rotation, batch: Batch) -> Tensor:
-        x_TM = x_TM + self.self_attn(self.input_layernorm(x_TM), rotation, batch)
-        changed_TM: Tensor = x_TM + self.mlp(self.post_attention_layernorm(x_TM))
-        return changed_TM
+    def forward(self, x_TM: Tensor, pending_TM: Tensor | None, rotation: Rotation, batch: Batch) -> Tensor:
+        seen_TM = self.self_attn(self.input_layernorm(x_TM, pending_TM), rotation, batch)
+        thought_TM: Tensor = self.mlp(self.post_attention_layernorm(x_TM, seen_TM))
+        return thought_TM
 
 
 class SandwichLayer(nn.Module):
@@ -50,11 +63,11 @@ class SandwichLayer(nn.Module):
         self.mlp = mlp
         self.post_feedforward_layernorm = RMSNorm(size, eps, plus_one=True)
 
-    def forward(self, x_TM: Tensor, rotation: Rotation, batch: Batch) -> Tensor:
-        seen_TM = self.self_attn(self.input_layernorm(x_TM), rotation, batch)
-        x_TM = x_TM + self.post_attention_layernorm(seen_TM)
-        thought_TM = self.mlp(self.pre_feedforward_layernorm(x_TM))
-        changed_TM: Tensor = x_TM + self.post_feedforward_layernorm(thought_TM)
+    def forward(self, x_TM: Tensor, pending_TM: Tensor | None, rotation: Rotation, batch: Batch) -> Tensor:
+        seen_TM = self.self_attn(self.input_layernorm(x_TM, pending_TM), rotation, batch)
+        seen_TM = self.post_attention_layernorm(seen_TM)
+        thought_TM = self.mlp(self.pre_feedforward_layernorm(x_TM, seen_TM))
+        changed_TM: Tensor = self.post_feedforward_layernorm(thought_TM)
         return changed_TM
 
 
@@ -79,9 +92,10 @@ class Decoder(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         x_TM: Tensor = self.embed_tokens(batch.ids_T)
         rotations: list[Rotation] = [rotary(batch.positions_T) for rotary in self.rotaries]
+        pending_TM: Tensor | None = None
         for layer, which in zip(self.layers, self.rotary_of_layer, strict=True):
-            x_TM = layer(x_TM, rotations[which], batch)
-        hidden_TM: Tensor = self.norm(x_TM)
+            pending_TM = layer(x_TM, pending_TM, rotations[which], batch)
+        hidden_TM: Tensor = self.norm(x_TM, pending_TM)
         return hidden_TM
 
 
@@ -119,6 +133,15 @@ class CausalModel(nn.Module):
         """Logits ``[N, V]`` in float32, caps applied."""
         logits_NV: Tensor = self.lm_head(hidden_NM)
         return logits_NV
+
+    def bind(self, kernels: RowKernels) -> None:
+        """Let kernels compute what lies between the projections, with the weights as they are now.
+
+        Raises: ConfigError for a type or shape that a kernel does not take.
+        """
+        for module in self.modules():
+            if isinstance(module, RMSNorm | Attention | GatedMLP):
+                module.bind(kernels)
 
     def own_name(self, name: str) -> str | None:
         """The model's name of a checkpoint's tensor; None for one that is known and not needed."""

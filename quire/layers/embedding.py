@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from quire.ops.gemm import Gemm, TorchGemm
 
 
 class Embedding(nn.Module):
@@ -19,10 +20,16 @@ class Embedding(nn.Module):
     def __init__(self, vocab_size: int, size: int, *, scale: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocab_size, size), requires_grad=False)
-        self.scale = scale
+        self.vocab_size, self.size, self.scale = vocab_size, size, scale
+        self._gemm: Gemm = TorchGemm()
+
+    def pack(self, gemm: Gemm) -> None:
+        """Let ``gemm`` store the loaded weight: for a head that shares it."""
+        self.weight = nn.Parameter(gemm.pack(self.weight), requires_grad=False)
+        self._gemm = gemm
 
     def forward(self, ids_T: Tensor) -> Tensor:
-        vectors_TM = functional.embedding(ids_T, self.weight)
+        vectors_TM = self._gemm.rows(ids_T, self.weight, self.vocab_size, self.size)
         if self.scale == 1.0:
             return vectors_TM
         return vectors_TM * torch.tensor(self.scale, dtype=vectors_TM.dtype)
@@ -42,10 +49,20 @@ class Head(nn.Module):
         self.weight = (
             tied.weight if tied is not None else nn.Parameter(torch.empty(vocab_size, size), requires_grad=False)
         )
-        self.soft_cap = soft_cap
+        self.vocab_size, self.soft_cap = vocab_size, soft_cap
+        self._gemm: Gemm = TorchGemm()
+
+    def pack(self, gemm: Gemm, tied: Embedding | None) -> None:
+        """Let ``gemm`` store and multiply the loaded weight; ``tied``: the embedding to share it with."""
+        if tied is None:
+            self.weight = nn.Parameter(gemm.pack(self.weight), requires_grad=False)
+        else:
+            tied.pack(gemm)
+            self.weight = tied.weight
+        self._gemm = gemm
 
     def forward(self, hidden_NM: Tensor) -> Tensor:
-        logits_NV = functional.linear(hidden_NM, self.weight)
+        logits_NV = self._gemm.multiply(hidden_NM, self.weight, self.vocab_size, dtype=torch.float32)
         if self.soft_cap is not None:
             logits_NV = torch.tanh(logits_NV / self.soft_cap) * self.soft_cap
-        return logits_NV.float()
+        return logits_NV

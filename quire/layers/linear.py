@@ -11,7 +11,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from quire.ops.gemm import Gemm, TorchGemm
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +36,20 @@ class LinearMethod(Protocol):
 
 
 class Dense:
-    """One weight ``[out_features, in_features]`` and perhaps a bias, in the model's own type."""
+    """One weight ``[out_features, in_features]`` and perhaps a bias, in the model's own type.
+
+    ``gemm``: what multiplies. It goes with a weight that it packed; the one made here, row by row, is the reference's.
+    """
+
+    def __init__(self, gemm: Gemm | None = None) -> None:
+        self.gemm = gemm or TorchGemm()
 
     def create(self, linear: Linear) -> None:
         linear.weight = nn.Parameter(torch.empty(linear.out_features, linear.in_features), requires_grad=False)
         linear.bias = nn.Parameter(torch.empty(linear.out_features), requires_grad=False) if linear.has_bias else None
 
     def apply(self, linear: Linear, x: Tensor) -> Tensor:
-        return functional.linear(x, linear.weight, linear.bias)
+        return self.gemm.multiply(x, linear.weight, linear.out_features, linear.bias)
 
 
 class Linear(nn.Module):
@@ -71,3 +78,9 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.method.apply(self, x)
+
+    def pack(self, gemm: Gemm) -> None:
+        """Let ``gemm`` store and multiply the loaded weight, if it is a dense one."""
+        if type(self.method) is Dense:
+            self.weight = nn.Parameter(gemm.pack(self.weight), requires_grad=False)
+            self.method = Dense(gemm)

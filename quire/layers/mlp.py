@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from quire.errors import UnsupportedModel
 from quire.layers.linear import Linear, Part
-from quire.ops.activation import ACTIVATIONS, gated
+from quire.ops.activation import ACTIVATIONS, Gate, gated
+from quire.ops.rows import RowKernels
 
 
 class GatedMLP(nn.Module):
@@ -26,12 +27,19 @@ class GatedMLP(nn.Module):
             raise UnsupportedModel(
                 f"config.json: the activation {activation!r} is not served; known are {', '.join(ACTIVATIONS)}."
             )
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation
+        self._kernel: Gate | None = None
         parts = () if fused else (Part("gate_proj", inner_size), Part("up_proj", inner_size))
         self.gate_up_proj = Linear(size, 2 * inner_size, bias=bias, parts=parts)
         self.down_proj = Linear(inner_size, size, bias=bias)
 
+    def bind(self, kernels: RowKernels) -> None:
+        """Let a kernel compute the activation."""
+        self._kernel = kernels.gate(self.activation)
+
     def forward(self, x_TM: Tensor) -> Tensor:
         gate_up: Tensor = self.gate_up_proj(x_TM)
-        result_TM: Tensor = self.down_proj(gated(gate_up, self.activation))
+        gate = self._kernel
+        inner = gate(gate_up) if gate is not None else gated(gate_up, ACTIVATIONS[self.activation])
+        result_TM: Tensor = self.down_proj(inner)
         return result_TM

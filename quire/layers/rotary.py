@@ -5,7 +5,7 @@ angles are a function of the position alone, so that cached keys stay right. For
 context this equals the usual definition at the served length.
 
 Not here: the rotation itself (ops/rotary.py).
-Door: Rotary, Rotation, read_rope.
+Door: Rotary, read_rope.
 """
 
 # Shapes: T tokens of the step, F frequencies.
@@ -23,9 +23,7 @@ from quire.config.card import Card
 from quire.config.json_fields import Fields
 from quire.errors import UnsupportedModel
 from quire.layers.fields import fields_of, positive, positive_or_none, reals
-
-Rotation = tuple[Tensor, Tensor]
-"""Cosine and sine of a step's angles, float32 ``[T, F]`` each."""
+from quire.ops.rotary import Rotation
 
 
 class Rotary(nn.Module):

@@ -1,7 +1,7 @@
 """Gated activations: ``act(gate) * up``.
 
-Not here: the projections around them (layers/mlp.py).
-Door: Activation, ACTIVATIONS, gated.
+Not here: the projections around them (layers/mlp.py), the kernel for the CPU (activation_native.py).
+Door: Activation, ACTIVATIONS, gated, Gate.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ ACTIVATIONS: dict[str, Activation] = {
     "relu": functional.relu,
 }
 """By the name that a checkpoint's configuration gives."""
+
+Gate = Callable[[Tensor], Tensor]
+"""``gated`` with its activation bound."""
 
 
 def gated(gate_up: Tensor, activation: Activation) -> Tensor:

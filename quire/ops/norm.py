@@ -1,16 +1,36 @@
 """Root mean square normalisation.
 
-Not here: the modules that hold the weights (layers/norm.py).
-Door: rms_norm, rms_norm_plus_one.
+Not here: the modules that hold the weights (layers/norm.py), the kernel for the CPU (norm_native.py).
+Door: Norm, add_and_norm, rms_norm, rms_norm_plus_one.
 """
 
 # Shapes: ... any leading dimensions, N the normalised width.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+
+class Norm(Protocol):
+    """``add_and_norm`` with its weight bound."""
+
+    def __call__(self, x_N: Tensor, added_N: Tensor | None) -> Tensor: ...
+
+
+def add_and_norm(
+    x_N: Tensor, added_N: Tensor | None, weight_N: Tensor, eps: float, *, plus_one: bool = False
+) -> Tensor:
+    """Add ``added`` to x, in place, where there is one; then normalise x into a new tensor.
+
+    Shapes:  x and added [..., N], weight [N], result like x.
+    """
+    if added_N is not None:
+        x_N += added_N
+    return rms_norm_plus_one(x_N, weight_N, eps) if plus_one else rms_norm(x_N, weight_N, eps)
 
 
 def rms_norm(x_N: Tensor, weight_N: Tensor, eps: float) -> Tensor:

@@ -1,15 +1,56 @@
-"""Rotation of head vectors by their positions.
+"""Rotation of head vectors by their positions, behind the norms of the heads where a family has them.
 
-Not here: the frequencies (layers/rotary.py).
-Door: rotate.
+Not here: the frequencies (layers/rotary.py), the kernel for the CPU (rotary_native.py).
+Door: rotate, turn_heads, TurnHeads, HeadNorms, Rotation.
 """
 
-# Shapes: T tokens of the step, N heads, D head size, F frequencies (2 F <= D).
+# Shapes: T tokens of the step, N heads, H query heads, G KV heads, D head size, F frequencies (2 F <= D).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Protocol
+
 import torch
 from torch import Tensor
+
+from quire.ops.norm import add_and_norm
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosine and sine of a step's angles, float32 ``[T, F]`` each, contiguous."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadNorms:
+    """Root mean square norms of each query head and each key head; weights [D]."""
+
+    query_weight_D: Tensor
+    key_weight_D: Tensor
+    eps: float
+    plus_one: bool
+
+
+class TurnHeads(Protocol):
+    """``turn_heads`` with counts of heads and norms bound."""
+
+    def __call__(self, heads_TND: Tensor, rotation: Rotation) -> None: ...
+
+
+def turn_heads(
+    heads_TND: Tensor, rotation: Rotation, num_heads: int, num_kv_heads: int, norms: HeadNorms | None
+) -> None:
+    """Normalise, where there are norms, and rotate the first H + G heads in place; those behind (the values) stay.
+
+    Shapes:  heads [T, H + G + more, D].
+    """
+    q_THD = heads_TND[:, :num_heads]
+    k_TGD = heads_TND[:, num_heads : num_heads + num_kv_heads]
+    if norms is None:
+        turned = heads_TND[:, : num_heads + num_kv_heads]
+        turned.copy_(rotate(turned, *rotation))
+        return
+    for x_TND, weight_D in ((q_THD, norms.query_weight_D), (k_TGD, norms.key_weight_D)):
+        x_TND.copy_(rotate(add_and_norm(x_TND, None, weight_D, norms.eps, plus_one=norms.plus_one), *rotation))
 
 
 def rotate(x_TND: Tensor, cos_TF: Tensor, sin_TF: Tensor) -> Tensor:

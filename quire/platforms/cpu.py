@@ -1,14 +1,23 @@
 """Any CPU that torch runs on.
 
-Door: DTYPES, ATTENTION_BACKENDS.
+Door: DTYPES, ATTENTION_BACKENDS, linear_backends.
 """
 
 from __future__ import annotations
 
-from quire.config.decided import DType
+from importlib.util import find_spec
+
+from quire.config.decided import DType, LinearBackend
 
 DTYPES: tuple[DType, ...] = ("bfloat16", "float32", "float16")
 """Types a model may compute in."""
 
-ATTENTION_BACKENDS: tuple[str, ...] = ("torch_sdpa",)
-"""Names on the shelf ``attention``, best first."""
+ATTENTION_BACKENDS: tuple[str, ...] = (
+    ("cpu", "torch_sdpa") if find_spec("quire._native") is not None else ("torch_sdpa",)
+)
+"""Names on the shelf ``attention``, best first: Quire's kernels are missing where they could not be built."""
+
+
+def linear_backends() -> tuple[LinearBackend, ...]:
+    """What can multiply with weights here, best first: Quire's kernels are missing where they could not be built."""
+    return ("native", "torch") if find_spec("quire._native") is not None else ("torch",)

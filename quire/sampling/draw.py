@@ -8,37 +8,40 @@ Door: Want, Draw, PromptSpan.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from quire.core.ids import Row
 from quire.core.request import Sampling
 
 
-@dataclass(slots=True)
-class Draw:
+class Draw(Struct, gc=False):
     """One row whose next token is drawn in this step.
 
-    ``token_ids_host``: all L known ids, prompt first; a view of the row table that is valid for this step only.
-    ``error``: why this row fails alone; empty while nothing is wrong. The first reason stays.
+    ``row_host``: the row's line of the row table, of which the first ``num_known`` ids mean something. ``error``: why
+    this row fails alone; empty while nothing is wrong. The first reason stays.
     """
 
     row: Row
     sampling: Sampling
     sample_index: int
-    token_ids_host: npt.NDArray[np.int32]
+    row_host: npt.NDArray[np.int32]
+    num_known: int
     num_prompt_tokens: int
     error: str = ""
+
+    @property
+    def token_ids_host(self) -> npt.NDArray[np.int32]:
+        """All L known ids, prompt first; a view of the row table that is valid for this step only."""
+        return self.row_host[: self.num_known]
 
     def fail(self, error: str) -> None:
         """Let this row fail, unless it already has a reason to."""
         self.error = self.error or error
 
 
-@dataclass(frozen=True, slots=True)
-class PromptSpan:
+class PromptSpan(Struct, frozen=True, gc=False):
     """Prompt tokens whose logprobs are wanted: ``target_ids_host[i]`` follows the step's token ``start + i``."""
 
     start: int
@@ -46,8 +49,7 @@ class PromptSpan:
     sampling: Sampling
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
+class Want(Struct, frozen=True, gc=False):
     """What one chunk of the plan wants: a draw behind its ``last`` token (an index into T), logprobs of prompt
     tokens, or neither.
     """

@@ -15,19 +15,20 @@ Door: Sampler, Head.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from msgspec import Struct
 from torch import Tensor
 
 from quire.config.decided import WorkerConfig
 from quire.core.ids import Row
 from quire.core.request import Sampling
 from quire.core.step import NewRow, RowResult, TokenLogprobs
+from quire.ops.op import bind_greedy
+from quire.sampling.chance import Chance, StagedChance
 from quire.sampling.draw import Draw, PromptSpan, Want
 from quire.sampling.logprobs import token_logprobs
-from quire.sampling.noise import tokens_at, uniforms
 from quire.sampling.pieces import pieces
 from quire.sampling.stage import Stage
 from quire.sampling.stages import (
@@ -64,50 +65,52 @@ _MAX_PROMPT_ROWS = 256
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Drawn:
+class _Drawn(Struct, gc=False):
     token_id: int
     logprobs: TokenLogprobs | None = None
 
 
 class Sampler:
-    """Samples a step's rows. Live state: the stages' columns and which rows are plain, that is greedy with no stage
-    at all.
+    """Samples a step's rows. Live state: the stages' columns, and the rows whose logits a stage before the pick may
+    change: all others are picked from the raw logits, without a copy.
     """
 
     def __init__(self, config: WorkerConfig, head: Head) -> None:
         self._head = head
         self._before = tuple(stage(config) for stage in BEFORE_THE_PICK)
-        self._after = tuple(stage(config) for stage in AFTER_THE_PICK)
-        self._plain: set[Row] = set()
+        self._chance = _bind_chance(config)
+        self._greedy = bind_greedy(config.linear_backend)
+        self._shaped: set[Row] = set()
         # The buffer of logits is reckoned as max_num_seqs rows; a prompt's logits must not need more, but single rows
         # would be slow.
         self._prompt_rows = min(_MAX_PROMPT_ROWS, max(_MIN_PROMPT_ROWS, config.max_num_seqs))
 
     def enter(self, new: NewRow) -> None:
         """A sequence takes a row: whatever the row's columns held before is replaced."""
-        is_changed = [stage.enter(new) for stage in (*self._before, *self._after)]
-        if new.sampling.temperature == 0.0 and not any(is_changed):
-            self._plain.add(new.row)
+        is_shaped = [stage.enter(new) for stage in self._before]
+        if any(is_shaped):
+            self._shaped.add(new.row)
         else:
-            self._plain.discard(new.row)
+            self._shaped.discard(new.row)
+        self._chance.enter(new)
 
     def leave(self, row: Row) -> None:
         """Forget a row."""
-        self._plain.discard(row)
-        for stage in (*self._before, *self._after):
+        self._shaped.discard(row)
+        self._chance.leave(row)
+        for stage in self._before:
             stage.leave(row)
 
     def sample(self, hidden_TM: Tensor, wants: Sequence[Want]) -> tuple[RowResult, ...]:
         """One result for each want, in order. Changes nothing, so that it may be called again for the same step."""
-        drawing = [(number, want.last, want.draw) for number, want in enumerate(wants) if want.draw is not None]
-        draws = [draw for _, _, draw in drawing]
-        drawn: dict[int, _Drawn] = {}
+        drawing = [want for want in wants if want.draw is not None]
+        drawn: Iterator[_Drawn] = iter(())
         if drawing:
-            lasts = torch.tensor([last for _, last, _ in drawing], device=hidden_TM.device)
-            tokens = self._draw_contained(self._head(hidden_TM[lasts]), draws)
-            drawn = {number: token for (number, _, _), token in zip(drawing, tokens, strict=True)}
-        return tuple(self._result(hidden_TM, want, drawn.get(number)) for number, want in enumerate(wants))
+            hidden_RM = hidden_TM
+            if len(drawing) < len(hidden_TM):  # Else each token is a row's last, in order.
+                hidden_RM = hidden_TM[torch.tensor([want.last for want in drawing], device=hidden_TM.device)]
+            drawn = iter(self._draw_contained(self._head(hidden_RM), [want.draw for want in drawing if want.draw]))
+        return tuple([self._result(hidden_TM, want, next(drawn) if want.draw else None) for want in wants])
 
     def _result(self, hidden_TM: Tensor, want: Want, drawn: _Drawn | None) -> RowResult:
         if want.draw is not None and want.draw.error:
@@ -135,10 +138,22 @@ class Sampler:
 
     def _draw(self, logits_RV: Tensor, draws: list[Draw]) -> list[_Drawn]:
         """The raw logits stay as they are: stages work on copies."""
-        _refuse_broken(logits_RV, draws)
-        is_plain = [draw.row in self._plain for draw in draws]
-        token_ids = logits_RV.argmax(dim=1).tolist() if any(is_plain) else [-1] * len(draws)
-        shaped = [line for line, plain in enumerate(is_plain) if not plain and not draws[line].error]
+        token_ids = self._greedy(logits_RV)
+        shaped: list[int] = []
+        drawing: list[int] = []
+        for line, draw in enumerate(draws):
+            if token_ids[line] < 0:
+                draw.fail(_NOT_FINITE)
+            if draw.error:
+                continue
+            if draw.row in self._shaped:
+                shaped.append(line)
+            elif draw.sampling.temperature > 0.0:
+                drawing.append(line)
+        if drawing:
+            picked = self._chance.draw(logits_RV, drawing, [draws[line] for line in drawing])
+            for line, token_id in zip(drawing, picked, strict=True):
+                token_ids[line] = token_id
         for start, stop in pieces(len(shaped), logits_RV.shape[1]):
             lines = shaped[start:stop]
             picked = self._shape_and_pick(logits_RV[lines].float(), [draws[line] for line in lines])
@@ -153,23 +168,13 @@ class Sampler:
             stage.apply(logits_RV, draws)
         greedy = logits_RV.max(dim=1)
         _refuse_unusable(logits_RV, greedy.values, draws)
-        picked: list[int] = greedy.indices.tolist()
+        token_ids: list[int] = greedy.indices.tolist()
         lines = [line for line, draw in enumerate(draws) if draw.sampling.temperature > 0.0]
-        if not lines:
-            return picked
-        if len(lines) < len(draws):
-            logits_RV, draws = logits_RV[lines], [draws[line] for line in lines]
-        for stage in self._after:
-            stage.apply(logits_RV, draws)
-        numbers_host = uniforms(
-            [draw.sampling.seed for draw in draws],
-            [draw.sample_index for draw in draws],
-            [len(draw.token_ids_host) for draw in draws],
-        )
-        tokens = tokens_at(logits_RV, torch.from_numpy(numbers_host).to(logits_RV.device))
-        for line, token_id in zip(lines, tokens.tolist(), strict=True):
-            picked[line] = token_id
-        return picked
+        if lines:
+            picked = self._chance.draw(logits_RV, lines, [draws[line] for line in lines])
+            for line, token_id in zip(lines, picked, strict=True):
+                token_ids[line] = token_id
+        return token_ids
 
     def _prompt_logprobs(self, hidden_TM: Tensor, span: PromptSpan) -> tuple[TokenLogprobs, ...] | str:
         """Logprobs of the span's tokens, or why there are none."""
@@ -179,7 +184,7 @@ class Sampler:
         for start in range(0, len(targets), self._prompt_rows):
             part = targets[start : start + self._prompt_rows]
             logits_NV = self._head(hidden_TM[span.start + start : span.start + start + len(part)])
-            if not bool(_is_finite(logits_NV).all()):
+            if -1 in self._greedy(logits_NV):
                 return _NOT_FINITE
             try:
                 found += token_logprobs(logits_NV, part, num_top, named)
@@ -193,18 +198,13 @@ _NOT_FINITE = "The model computed NaN or infinity for this sequence (numerical_e
 _NO_TOKEN = "No token may follow: allowed_token_ids, bad_words, min_tokens and processors together forbid all of them."
 
 
-def _is_finite(logits_RV: Tensor) -> Tensor:
-    """Whether each row is free of NaN and infinity; two reductions are much cheaper than looking at every number's
-    class.
-    """
-    return torch.isfinite(logits_RV.amin(dim=1)) & torch.isfinite(logits_RV.amax(dim=1))
+def _bind_chance(config: WorkerConfig) -> Chance:
+    """Drawing by kernels comes with the native products (ops/op.py)."""
+    if config.linear_backend == "torch":
+        return StagedChance(tuple(stage(config) for stage in AFTER_THE_PICK))
+    from quire.sampling.chance_native import NativeChance
 
-
-def _refuse_broken(logits_RV: Tensor, draws: list[Draw]) -> None:
-    is_finite = _is_finite(logits_RV)
-    if not bool(is_finite.all()):
-        for line in (~is_finite).nonzero()[:, 0].tolist():
-            draws[line].fail(_NOT_FINITE)
+    return NativeChance(config.max_num_seqs)
 
 
 def _refuse_unusable(logits_RV: Tensor, greatest_R: Tensor, draws: list[Draw]) -> None:

@@ -41,6 +41,7 @@ class InputBuilder:
 
     def __init__(self, config: WorkerConfig, kv: tuple[KVLayer, ...], backend: AttentionBackend) -> None:
         self._device = torch.device(config.device)
+        self._is_host = self._device.type == "cpu"
         self._block_size = config.layout.block_size
         self._kv = kv
         self._backend = backend
@@ -57,17 +58,20 @@ class InputBuilder:
         start_R = np.array([chunk.start for chunk in chunks], dtype=np.int64)
         num_R = np.array([chunk.num_tokens for chunk in chunks], dtype=np.int64)
         length_R = start_R + num_R
-        _check(chunks, row_R, length_R, rows, self._block_size)
+        _check(chunks, row_R, num_R, length_R, rows, self._block_size)
         ends_R = np.cumsum(num_R)
-        first_R = ends_R - num_R
-        row_T = np.repeat(row_R, num_R)
-        position_T = np.arange(ends_R[-1]) + np.repeat(start_R - first_R, num_R)
+        lengths: list[int] = length_R.tolist()
+        ends: list[int] = ends_R.tolist()
+        row_T, position_T = row_R, start_R
+        if ends[-1] > len(chunks):
+            row_T = np.repeat(row_R, num_R)
+            position_T = np.arange(ends[-1]) + np.repeat(start_R - ends_R + num_R, num_R)
         block_T, offset_T = np.divmod(position_T, self._block_size)
-        width = int(-(-length_R.max() // self._block_size))
+        width = -(-max(lengths) // self._block_size)
         batch = Batch(
             ids_T=self._put(rows.token_ids_host[row_T, position_T].astype(np.int64)),
             positions_T=self._put(position_T),
-            rows=RowSpans(starts=(0, *ends_R.tolist()), lengths=tuple(length_R.tolist())),
+            rows=RowSpans(starts=(0, *ends), lengths=tuple(lengths)),
             slots=tuple(
                 self._put(table_host[row_T, block_T] * np.int64(self._block_size) + offset_T)
                 for table_host in rows.tables_host
@@ -77,21 +81,19 @@ class InputBuilder:
             group_of_layer=self._group_of_layer,
             backend=self._backend,
         )
-        wants = (_want(chunk, first, rows) for chunk, first in zip(chunks, first_R.tolist(), strict=True))
+        wants = [_want(chunk, end, rows) for chunk, end in zip(chunks, ends, strict=True)]
         return StepInputs(batch, tuple(wants))
 
     def _put(self, array_host: npt.NDArray[np.int64] | npt.NDArray[np.int32]) -> Tensor:
-        return torch.from_numpy(array_host).to(self._device)
+        put = torch.from_numpy(array_host)
+        return put if self._is_host else put.to(self._device)
 
 
-def _want(chunk: Chunk, first: int, rows: RowTable) -> Want:
-    """What the chunk whose tokens begin at ``first`` wants."""
-    return Want(
-        row=chunk.row,
-        last=first + chunk.num_tokens - 1,
-        draw=rows.draw(chunk.row) if chunk.samples else None,
-        prompt=_prompt_span(chunk, first, rows) if chunk.prompt_logprobs else None,
-    )
+def _want(chunk: Chunk, end: int, rows: RowTable) -> Want:
+    """What the chunk whose tokens end before ``end`` wants."""
+    draw = rows.draw(chunk.row) if chunk.samples else None
+    prompt = _prompt_span(chunk, end - chunk.num_tokens, rows) if chunk.prompt_logprobs else None
+    return Want(chunk.row, end - 1, draw, prompt)
 
 
 def _prompt_span(chunk: Chunk, first: int, rows: RowTable) -> PromptSpan:
@@ -101,9 +103,11 @@ def _prompt_span(chunk: Chunk, first: int, rows: RowTable) -> PromptSpan:
     return PromptSpan(first, targets_host, rows.sampling(chunk.row))
 
 
-def _check(chunks: Sequence[Chunk], row_R: _Ints, length_R: _Ints, rows: RowTable, block_size: int) -> None:
+def _check(
+    chunks: Sequence[Chunk], row_R: _Ints, num_R: _Ints, length_R: _Ints, rows: RowTable, block_size: int
+) -> None:
     """A wrong index would read another sequence's KV on one device and kill the process on another."""
-    is_wrong_R = (length_R > rows.num_known_host[row_R]) | np.array([chunk.num_tokens <= 0 for chunk in chunks])
+    is_wrong_R = (length_R > rows.num_known_host[row_R]) | (num_R <= 0)
     for num_blocks_host in rows.num_blocks_host:
         is_wrong_R |= length_R > num_blocks_host[row_R] * block_size
     if is_wrong_R.any():

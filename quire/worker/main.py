@@ -19,12 +19,14 @@ from quire.config.decided import WorkerConfig
 from quire.config.machine import read_machine
 from quire.core.events import Ready
 from quire.layers.batch import AttentionBackend
+from quire.ops.op import bind_gemm, bind_rows
 from quire.sampling.sampler import Sampler
 from quire.worker.blocks import KVBlocks
 from quire.worker.inputs import InputBuilder
 from quire.worker.launch import EagerLauncher
 from quire.worker.load import load_model
 from quire.worker.memory import parameter_bytes
+from quire.worker.pack import pack_weights
 from quire.worker.rows import RowTable
 from quire.worker.runner import Runner
 from quire.worker.warmup import warm_up
@@ -41,14 +43,21 @@ def open_worker(config: WorkerConfig) -> Worker:
     with torch.inference_mode():
         card = read_card(Path(config.model_path))
         backend: AttentionBackend = plugins.load("attention", config.attention_backend).Backend()
+        gemm = bind_gemm(config.linear_backend)
         model = load_model(card, config)
+        # Counted before packing, which pads.
+        num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        pack_weights(model, gemm)
+        kernels = bind_rows(config.linear_backend, getattr(torch, config.dtype))
+        if kernels is not None:
+            model.bind(kernels)
         blocks = KVBlocks(config, card)
         sampler = Sampler(config, model.head)
         rows = RowTable(config, sampler, blocks)
         runner = Runner(rows, InputBuilder(config, blocks.layers, backend), EagerLauncher(model), sampler)
         warm_up(runner, config)
     report = Ready(
-        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        num_parameters=num_parameters,
         weight_bytes=parameter_bytes(model),
         kv_bytes=blocks.num_bytes,
         load_time_s=time.monotonic() - started_s,

@@ -59,6 +59,7 @@ class RowTable:
         num_groups = len(config.layout.groups)
         # Not filled: memory that no sequence reaches is never touched, so it costs nothing.
         self.token_ids_host: npt.NDArray[np.int32] = np.empty((size, length + 1), dtype=np.int32)
+        self._row_hosts = list(self.token_ids_host)
         self.num_known_host: npt.NDArray[np.int64] = np.zeros(size, dtype=np.int64)
         self.tables_host: tuple[npt.NDArray[np.int32], ...] = tuple(
             np.zeros((size, max_blocks), dtype=np.int32) for _ in range(num_groups)
@@ -100,9 +101,15 @@ class RowTable:
 
     def draw(self, row: Row) -> Draw:
         """What the sampler must know of a row whose next token is drawn."""
-        known_host = self.token_ids_host[row, : self.num_known_host[row]]
-        error = self._errors.get(row, "")
-        return Draw(row, self.sampling(row), self._sample_index[row], known_host, self._num_prompt[row], error)
+        return Draw(
+            row,
+            self.sampling(row),
+            self._sample_index[row],
+            self._row_hosts[row],
+            self.num_known_host.item(row),
+            self._num_prompt[row],
+            self._errors.get(row, ""),
+        )
 
     def sampling(self, row: Row) -> Sampling:
         sampling = self._sampling[row]
@@ -122,6 +129,8 @@ class RowTable:
         left = set(plan.removed) | {new.row for new in plan.added}
         for chunk in plan.chunks:
             for group, blocks in enumerate(chunk.new_blocks):
+                if not blocks:
+                    continue
                 held = 0 if chunk.row in left else int(self.num_blocks_host[group, chunk.row])
                 if held + len(blocks) > self.tables_host[group].shape[1]:
                     limit = self.tables_host[group].shape[1]

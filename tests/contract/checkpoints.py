@@ -12,9 +12,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from quire.config.card import Card, read_card
-from quire.config.decided import DType, KVLayout, LoadFormat, WorkerConfig
+from quire.config.decided import DType, KVLayout, LinearBackend, LoadFormat, WorkerConfig
 from quire.layers.decoder import CausalModel
+from quire.ops.op import bind_gemm, bind_rows
+from quire.platforms.cpu import linear_backends
 from quire.worker.load import load_model
+from quire.worker.pack import pack_weights
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,16 @@ def worker_config(
     )
 
 
-def load(path: Path, max_model_len: int) -> tuple[Card, CausalModel]:
-    """Card and model of a checkpoint, in float32."""
+def load(path: Path, max_model_len: int, backend: LinearBackend | None = None) -> tuple[Card, CausalModel]:
+    """Card and model of a checkpoint, in float32, computed by the platform's best kernels unless others are named."""
     card = read_card(path)
-    return card, load_model(card, worker_config(path, max_model_len))
+    model = load_model(card, worker_config(path, max_model_len))
+    backend = backend or linear_backends()[0]
+    pack_weights(model, bind_gemm(backend))
+    kernels = bind_rows(backend, torch.float32)
+    if kernels is not None:
+        model.bind(kernels)
+    return card, model
 
 
 def make(variant: Variant, config: dict[str, object], path: Path) -> Reference:

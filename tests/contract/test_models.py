@@ -11,6 +11,8 @@ from torch import Tensor
 
 from quire import plugins
 from quire.config.card import Card
+from quire.errors import ConfigError
+from quire.layers.batch import AttentionBackend
 from quire.layers.decoder import CausalModel
 from quire.worker.load import load_model
 from tests.contract import checkpoints
@@ -123,9 +125,11 @@ class Case:
     reference: Reference
     tokens: list[int]
     expected: Tensor
+    attention: AttentionBackend | None = None
 
-    def paged(self) -> Paged:
-        return Paged(self.model, self.card)
+    def paged(self, model: CausalModel | None = None) -> Paged:
+        assert self.attention is not None
+        return Paged(model or self.model, self.card, backend=self.attention)
 
 
 @pytest.fixture(scope="session", params=_all_variants(), ids=str)
@@ -136,6 +140,15 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     card, model = checkpoints.load(path, LENGTH)
     tokens = torch.randint(card.vocab_size, (LENGTH,), generator=torch.Generator().manual_seed(3)).tolist()
     return Case(path, card, model, reference, tokens, reference.logits(tokens))
+
+
+@pytest.fixture(params=plugins.names("attention"), autouse=True)
+def attention(request: pytest.FixtureRequest, case: Case) -> None:
+    """Every test runs with every attention backend."""
+    try:
+        case.attention = plugins.load("attention", request.param).Backend()
+    except ConfigError as error:
+        pytest.skip(str(error))
 
 
 def _assert_close(found: Tensor, expected: Tensor) -> None:
@@ -197,7 +210,7 @@ def test_prefills_and_decodes_share_a_step(case: Case) -> None:
 
 def test_half_precision_is_near(case: Case) -> None:
     model = load_model(case.card, checkpoints.worker_config(case.path, LENGTH, dtype="bfloat16"))
-    paged = Paged(model, case.card)
+    paged = case.paged(model)
     sequence = paged.new(case.tokens)
     paged.run([(sequence, PROMPT)])
     found = paged.prefill(sequence, chunk=16)

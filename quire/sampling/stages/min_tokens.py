@@ -42,5 +42,5 @@ class Stage:
 
     def apply(self, logits_RV: Tensor, draws: Sequence[Draw]) -> None:
         for line, draw, (min_length, ids) in self._columns.among(draws):
-            if len(draw.token_ids_host) < min_length:
+            if draw.num_known < min_length:
                 logits_RV[line, ids] = -torch.inf

@@ -1,6 +1,6 @@
 """Temperature: how far chance may leave the most likely token.
 
-Door: Stage.
+Door: Stage, MIN_TEMPERATURE.
 """
 
 # Shapes: R rows, V vocabulary.
@@ -20,7 +20,7 @@ from quire.sampling.stage import Columns
 
 EXAMPLES = tuple(NewRow(Row(0), (1,), 1, Sampling(seed=0, temperature=t)) for t in (0.5, 2.0))
 
-_MIN_TEMPERATURE = 1e-30
+MIN_TEMPERATURE = 1e-30
 """Below it float32 may round the divisor to 0."""
 
 
@@ -35,7 +35,7 @@ class Stage:
 
     def enter(self, new: NewRow) -> bool:
         temperature = new.sampling.temperature
-        return self._columns.put(new.row, None if temperature in (0.0, 1.0) else max(temperature, _MIN_TEMPERATURE))
+        return self._columns.put(new.row, None if temperature in (0.0, 1.0) else max(temperature, MIN_TEMPERATURE))
 
     def leave(self, row: Row) -> None:
         self._columns.drop(row)

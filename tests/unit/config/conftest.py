@@ -8,7 +8,7 @@ from quire import plugins
 
 SHELVES = {
     "models": ["gemma2", "gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3"],
-    "attention": ["torch_sdpa"],
+    "attention": ["cpu", "torch_sdpa"],
     "scheduler.policies": ["fcfs", "priority"],
     "platforms": ["cpu"],
 }

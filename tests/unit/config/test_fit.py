@@ -105,6 +105,11 @@ def test_when_nothing_fits_it_says_so(card: Card, room: Room) -> None:
         fit(demand(card), room)
 
 
+def test_a_small_fraction_is_named_when_nothing_fits(card: Card) -> None:
+    with pytest.raises(DoesNotFit, match=r"raise --gpu-memory-utilization \(0\.02\)"):
+        fit(demand(card), Room(64 * GIB, fraction=0.02))
+
+
 def test_exact_kv_that_does_not_fit_the_memory_is_refused_even_for_a_short_context(card: Card) -> None:
     with pytest.raises(DoesNotFit, match=r"16\.00 GiB were asked for"):
         fit(demand(card, 128), Room(8 * GIB, kv_bytes=16 * GIB))

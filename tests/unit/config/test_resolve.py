@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from quire import plugins
 from quire.config.asked import all_options, engine_options, gather
 from quire.config.env import Env
 from quire.config.machine import Machine
@@ -94,7 +96,7 @@ EFFECTS: dict[str, tuple[str, Callable[[Decided], object], object]] = {
 
 ELSEWHERE = {
     "model", "tokenizer", "load_format", "download_dir", "revision", "tokenizer_revision", "hf_token", "kv_cache_dtype",
-    "device", "attention_backend", "ssl_keyfile", "ssl_certfile", "ssl_ca_certs",
+    "device", "attention_backend", "linear_backend", "ssl_keyfile", "ssl_certfile", "ssl_ca_certs",
 }  # fmt: skip
 """Options whose effect has a test of its own below or, for those of the hub, in test_hub.py."""
 
@@ -176,6 +178,19 @@ def test_the_device_and_its_backend_come_from_the_shelves(model: Path) -> None:
         decide(model, device="cuda")
     with pytest.raises(UnsupportedFlag, match="FLASH_ATTN"):
         decide(model, attention_backend="FLASH_ATTN")
+
+
+def test_the_native_kernels_multiply_where_they_were_built(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = plugins.load("platforms", "cpu")
+    monkeypatch.setattr(platform, "linear_backends", lambda: ("native", "torch"))
+    assert decide(model).worker.linear_backend == "native"
+    assert decide(model, linear_backend="torch").worker.linear_backend == "torch"
+    monkeypatch.setattr(platform, "linear_backends", lambda: ("torch",))
+    assert decide(model).worker.linear_backend == "torch"
+    with pytest.raises(UnsupportedFlag, match="installed without its kernels"):
+        decide(model, linear_backend="native")
 
 
 def test_threads_follow_the_machine_and_the_environment(model: Path) -> None:
@@ -295,6 +310,12 @@ def test_tls_needs_key_and_certificate_that_exist(model: Path, tmp_path: Path) -
         decide(model, ssl_keyfile=key)
     with pytest.raises(ConfigError, match="no such file"):
         decide(model, ssl_keyfile=key, ssl_certfile=str(tmp_path / "nope"))
+
+
+@pytest.mark.parametrize("level", ["critical", "error", "warning", "info", "debug", "trace"])
+def test_every_level_of_the_log_is_one_that_logging_knows(model: Path, level: str) -> None:
+    decided = of_server("log_level")(decide(model, uvicorn_log_level=level))
+    assert str(decided).upper() in logging.getLevelNamesMapping()
 
 
 def test_the_served_name_is_the_model_unless_given(model: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
-from quire.config.decided import KVGroup, KVLayout, WorkerConfig
+from quire.config.decided import KVGroup, KVLayout, LinearBackend, WorkerConfig
 from quire.core.ids import Row
 from quire.core.request import Sampling
 from quire.core.step import NewRow, RowResult
@@ -20,6 +20,9 @@ from quire.sampling.draw import Draw, Want
 from quire.sampling.sampler import Sampler
 
 Floats = npt.NDArray[np.float64]
+
+backend: LinearBackend = "torch"
+"""What samples; see conftest.py."""
 
 
 def worker_config(**changes: object) -> WorkerConfig:
@@ -34,6 +37,7 @@ def worker_config(**changes: object) -> WorkerConfig:
         max_num_seqs=8,
         max_num_batched_tokens=64,
         max_model_len=64,
+        linear_backend=backend,
     )
     return replace(config, **changes)
 
@@ -60,7 +64,7 @@ def new_row(
 
 def draw_of(new: NewRow) -> Draw:
     known_host = np.array(new.token_ids, dtype=np.int32)
-    return Draw(new.row, new.sampling, new.sample_index, known_host, new.num_prompt_tokens)
+    return Draw(new.row, new.sampling, new.sample_index, known_host, len(known_host), new.num_prompt_tokens)
 
 
 def sample(rows: Sequence[NewRow], logits_RV: Tensor, by: Sampler | None = None) -> tuple[RowResult, ...]:
@@ -82,7 +86,7 @@ def counts(new: NewRow, logits_V: Tensor, *, by: Sampler | None = None, rows: in
     found = np.zeros(len(logits_V))
     for index in range(rounds):
         wants = [
-            Want(Row(row), row, Draw(Row(row), sampling, index, known_host, new.num_prompt_tokens))
+            Want(Row(row), row, Draw(Row(row), sampling, index, known_host, len(known_host), new.num_prompt_tokens))
             for row, sampling in enumerate(seeded)
         ]
         for result in by.sample(logits_RV, wants):

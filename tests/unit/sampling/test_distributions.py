@@ -14,6 +14,8 @@ from quire.core.request import Sampling
 from quire.core.step import NewRow
 from tests.unit.sampling.drawing import Floats, counts, new_row, probabilities
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 LOGITS = torch.tensor([2.0, 1.5, 1.5, 0.8, 0.4, 0.0, -0.3, -1.0, -1.2, -2.0, 1.1, 0.9])
 KNOWN = (0, 10, 3, 1, 1, 7, 2, 1, 5)
 NUM_PROMPT = 4

@@ -27,6 +27,8 @@ from tests.unit.sampling.drawing import (
     worker_config,
 )
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 GREEDY = Sampling(seed=0, temperature=0.0)
 LOGITS = random_logits(6, 64)
 

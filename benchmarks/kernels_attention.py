@@ -1,0 +1,125 @@
+"""Attention backends in turns, over scattered blocks, with the machine's limits.
+
+    python benchmarks/kernels_attention.py [--batches 1,4,8,32] [--contexts 1024,8192] [--dtype bfloat16] [--json FILE]
+
+Decode: GB/s of keys and values, over several layers that do not fit the caches together. Prefill of 512 tokens: GF/s,
+where a query's work is the keys that it sees. Medians over the rounds.
+
+Not here: the engine's speed (quire bench).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from kernels_gemm import machine_limits
+
+from quire import plugins
+from quire.layers.batch import AttentionBackend, KVLayer, RowSpans
+from quire.ops.native import native
+
+_BYTES = 256 * 2**20
+"""Of keys and values that one round of decoding reads at least."""
+_MOST_BYTES = 8 * 2**30
+
+
+@dataclass(frozen=True)
+class Heads:
+    query: int
+    kv: int
+    size: int
+
+
+class Step:
+    """Rows of one length with ``queries`` new tokens each, over as many layers as exceed the caches."""
+
+    def __init__(
+        self, heads: Heads, dtype: torch.dtype, block_size: int, rows: int, length: int, queries: int, layers: int
+    ) -> None:
+        width = -(-length // block_size)
+        shape = (rows * width, block_size, heads.kv, heads.size)
+        self.kv = [KVLayer(*(torch.randn(shape, dtype=dtype) for _ in range(2))) for _ in range(layers)]
+        self.q_THD = torch.randn(rows * queries, heads.query, heads.size, dtype=dtype)
+        self.table_RB = torch.randperm(rows * width).int().view(rows, width)
+        self.rows = RowSpans(tuple(range(0, rows * queries + 1, queries)), (length,) * rows)
+        self.scale = heads.size**-0.5
+
+    def seconds(self, backend: AttentionBackend) -> float:
+        """Of one layer, the plan's share included."""
+        start = time.perf_counter()
+        plan = backend.plan(self.rows, self.table_RB, self.kv[0], window=None)
+        for kv in self.kv:
+            plan.attend(self.q_THD, kv, scale=self.scale, soft_cap=None)
+        return (time.perf_counter() - start) / len(self.kv)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batches", default="1,4,8,32", help="rows that decode together")
+    parser.add_argument("--contexts", default="1024,8192")
+    parser.add_argument("--prefills", default="0,4096", help="tokens before a chunk of 512")
+    parser.add_argument("--heads", default="16,8,128", help="query heads, KV heads, head size")
+    parser.add_argument("--block-size", type=int, default=16)
+    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
+    parser.add_argument("--backends", default="cpu,torch_sdpa")
+    parser.add_argument("--isa", help="portable, avx2, avx512 or avx512bf16; default: the best")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="append a line for each measurement")
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    if asked.isa:
+        native().use_isa(asked.isa)
+    backends: dict[str, AttentionBackend] = {
+        name: plugins.load("attention", name).Backend() for name in asked.backends.split(",")
+    }
+    heads, dtype = Heads(*map(int, asked.heads.split(","))), getattr(torch, asked.dtype)
+    machine = {"isa": native().isa(), "threads": asked.threads, **machine_limits(asked.threads)}
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    token_bytes = 2 * heads.kv * heads.size * dtype.itemsize
+    for batch in map(int, asked.batches.split(",")):
+        for context in map(int, asked.contexts.split(",")):
+            size = batch * context * token_bytes
+            if size > _MOST_BYTES:
+                continue
+            step = Step(heads, dtype, asked.block_size, batch, context, 1, _BYTES // size + 1)
+            timed = compare(step, backends, asked.rounds)
+            figures = {name: size / taken / 1e9 for name, taken in timed.items()}
+            tell(f"decode {batch} x {context}", "GB/s", figures, machine, asked.json)
+    for before in map(int, asked.prefills.split(",")):
+        step = Step(heads, dtype, asked.block_size, 1, before + 512, 512, 1)
+        work = 4 * heads.query * heads.size * (512 * before + 512 * 513 // 2)
+        timed = compare(step, backends, asked.rounds)
+        figures = {name: work / taken / 1e9 for name, taken in timed.items()}
+        tell(f"prefill 512 after {before}", "GF/s", figures, machine, asked.json)
+    print("limits afterwards:", machine_limits(asked.threads), "load:", os.getloadavg()[0])
+
+
+def compare(step: Step, backends: dict[str, AttentionBackend], rounds: int) -> dict[str, float]:
+    """Seconds of a layer, medians over the rounds, of which the first is for warming up."""
+    taken: dict[str, list[float]] = {name: [] for name in backends}
+    for turn in range(rounds + 1):
+        for name, backend in backends.items():
+            seconds = step.seconds(backend)
+            if turn:
+                taken[name].append(seconds)
+    return {name: statistics.median(found) for name, found in taken.items()}
+
+
+def tell(what: str, unit: str, figures: dict[str, float], machine: dict[str, object], file: Path | None) -> None:
+    load = os.getloadavg()[0]
+    print(f"{what:24s} | " + " | ".join(f"{name} {figure:7.1f} {unit}" for name, figure in figures.items()), flush=True)
+    if file is not None:
+        with file.open("a") as lines:
+            lines.write(json.dumps({"what": what, "unit": unit, **figures, **machine, "load": load}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+#include "kernels.h"
+
+namespace quire {
+const RowKernels rows_avx512bf16 = kernels;
+}
