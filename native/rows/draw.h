@@ -124,6 +124,34 @@ class Line {
     return count;
   }
 
+  // The sum of exp(value - largest) over all.
+  double total_weight() const {
+    double total = 0.0;
+    for (int64_t block = 0; block < blocks_; ++block) total += block_sum(block, -INFINITY, size_);
+    return total;
+  }
+
+  float value_at(int64_t id) const { return value(logits_[id]); }
+
+  // How many values are greater.
+  int64_t count_above(float bound) const {
+    int64_t count = 0;
+    for (int64_t block = 0; block < blocks_; ++block) {
+      if (!(tops_[block] > bound)) continue;
+      Ints found = {};
+      for (int64_t part = 0; part < BLOCK; part += LANES) found -= value(load(at(block) + part)) > bound;
+      for (int lane = 0; lane < LANES; ++lane) count += found[lane];
+    }
+    return count;
+  }
+
+  // The first `count` places, sorted.
+  const Place *sorted(int64_t count) {
+    const int64_t found = first(count, -INFINITY);
+    std::sort(places_, places_ + found, [](const Place &a, const Place &b) { return stands_before(a, b); });
+    return places_;
+  }
+
   // A floor at or under the value of place `count`: as many blocks have a value from it on.
   float floor_of(int64_t count) {
     if (count > blocks_) return -INFINITY;
@@ -144,8 +172,6 @@ class Line {
     });
     return count;
   }
-
-  Place *places() { return places_; }
 
   double sum_of_places(int64_t count) const {
     double sum = 0.0;
@@ -296,4 +322,26 @@ int64_t draw(const float *logits, int64_t size, const quire::DrawColumn &asked, 
   return line.token_at(uniform, border, border_id);
 }
 
+void logprobs(const float *logits, int64_t size, const quire::LogprobsAsked &asked, int64_t own_id,
+              const quire::Logprob *out_end, quire::Logprob *out, void *scratch) {
+  Line line(logits, size, scratch);
+  line.lower(float(std::log(line.total_weight())));
+  const auto of = [&line](int64_t id) {
+    const float value = line.value_at(id);
+    return quire::Logprob{id, value, 1 + line.count_above(value)};
+  };
+  *out++ = of(own_id);
+  for (int64_t i = 0; i < asked.num_named; ++i) *out++ = of(asked.named[i]);
+  const int64_t num_top = out_end - out;
+  if (num_top == 0) return;
+  const Place *places = line.sorted(num_top);
+  for (int64_t i = 0; i < num_top; ++i) {
+    const float value = value_of(places[i].key);
+    const bool is_equal = i > 0 && value == out[-1].value;
+    const int64_t rank = is_equal ? out[-1].rank : i + 1;
+    *out++ = {id_of(places[i].key), value, rank};
+  }
+}
+
 }  // namespace
+

@@ -212,6 +212,7 @@ constexpr quire::RowKernels kernels = {
     by_dtype<quire::Gate, gate_by_activation<Float32>, gate_by_activation<BFloat16>, gate_by_activation<Float16>>,
     largest,
     draw,
+    logprobs,
 };
 
 }  // namespace

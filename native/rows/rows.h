@@ -51,6 +51,17 @@ struct DrawColumn {
   double top_p;       // 1: off
 };
 
+struct Logprob {
+  int64_t id;
+  float value;
+  int64_t rank;
+};
+
+struct LogprobsAsked {
+  const int64_t *named;
+  int64_t num_named, num_top;  // one of them is 0
+};
+
 struct RowKernels {
   void (*norm)(const Norm &);
   void (*heads)(const Heads &);
@@ -59,6 +70,9 @@ struct RowKernels {
   Segment (*largest)(const float *logits, int64_t begin, int64_t end);
   // The token of a row at a uniform number in [0, 1).
   int64_t (*draw)(const float *logits, int64_t size, const DrawColumn &asked, double uniform, void *scratch);
+  // Logprobs of one row: of its own token, of the named ones, and of the likeliest ones up to out_end.
+  void (*logprobs)(const float *logits, int64_t size, const LogprobsAsked &asked, int64_t own_id, const Logprob *out_end,
+                   Logprob *out, void *scratch);
 };
 
 extern const RowKernels rows_portable, rows_avx2, rows_avx512, rows_avx512bf16;

@@ -6,6 +6,7 @@
 #include "arguments.h"
 #include "isa.h"
 #include "parallel.h"
+#include "penalties.h"
 #include "rows.h"
 
 namespace {
@@ -207,6 +208,101 @@ PyObject *draw(PyObject *, PyObject *const *values, Py_ssize_t count) {
   return tokens;
 }
 
+// A tuple of one field of logprobs.
+template <typename Make>
+PyObject *tuple_of(const Logprob *from, int64_t count, const Make &make) {
+  PyObject *tuple = PyTuple_New(count);
+  for (int64_t i = 0; tuple != nullptr && i < count; ++i) {
+    PyObject *item = make(from[i]);
+    if (item == nullptr || PyTuple_SetItem(tuple, i, item) != 0) {
+      Py_DECREF(tuple);
+      tuple = nullptr;
+    }
+  }
+  return tuple;
+}
+
+PyObject *rows_of(const Logprob *from, Py_ssize_t rows, int64_t width) {
+  PyObject *list = PyList_New(rows);
+  for (Py_ssize_t row = 0; list != nullptr && row < rows; ++row, from += width) {
+    PyObject *ids = tuple_of(from, width, [](const Logprob &one) { return PyLong_FromLongLong(one.id); });
+    PyObject *values = tuple_of(from, width, [](const Logprob &one) { return PyFloat_FromDouble(one.value); });
+    PyObject *ranks = tuple_of(from, width, [](const Logprob &one) { return PyLong_FromLongLong(one.rank); });
+    PyObject *three = ids && values && ranks ? PyTuple_Pack(3, ids, values, ranks) : nullptr;
+    Py_XDECREF(ids);
+    Py_XDECREF(values);
+    Py_XDECREF(ranks);
+    if (three == nullptr || PyList_SetItem(list, row, three) != 0) {
+      Py_DECREF(list);
+      list = nullptr;
+    }
+  }
+  return list;
+}
+
+// For each line of logits a tuple of ids, of logprobs and of ranks: the line's own token, then the named ones or else the
+// likeliest ones.
+PyObject *logprobs(PyObject *, PyObject *const *values, Py_ssize_t count) {
+  Arguments arguments(values, count);
+  if (!arguments.expect(7, "logprobs")) return nullptr;
+  const float *logits = arguments.pointer<const float>();
+  const int64_t stride = arguments.integer(), size = arguments.integer();
+  LogprobsAsked asked;
+  asked.num_top = arguments.integer();
+  if (arguments.failed()) return nullptr;
+  const Py_ssize_t rows = PyList_Size(values[4]), num_named = PyList_Size(values[6]);
+  if (rows < 0 || num_named < 0) return nullptr;
+  asked.num_named = num_named;
+  if (num_named > 0) asked.num_top = 0;
+  const int64_t width = 1 + num_named + asked.num_top;
+  const size_t num_bytes = size_t(rows * width) * sizeof(Logprob) + size_t(2 * rows + num_named + 1) * sizeof(int64_t);
+  Logprob *found = static_cast<Logprob *>(std::malloc(num_bytes));
+  if (found == nullptr) return PyErr_NoMemory();
+  int64_t *lines = reinterpret_cast<int64_t *>(found + rows * width), *own = lines + rows, *named = own + rows;
+  asked.named = named;
+  bool is_read =
+      read_list(values[4], rows, lines) && read_list(values[5], rows, own) && read_list(values[6], num_named, named);
+  for (int64_t i = rows; is_read && i < 2 * rows + num_named; ++i) {  // own and named, which lie side by side
+    if (lines[i] >= 0 && lines[i] < size) continue;
+    PyErr_Format(PyExc_IndexError, "Token %lld is not in a vocabulary of %lld.", (long long)lines[i], (long long)size);
+    is_read = false;
+  }
+  bool lacks_memory = false;
+  if (is_read) {
+    const WithoutLock unlocked(double(rows) * double(size));
+    in_parallel(rows, 1 + (1 << 13) / size, [&](int64_t begin, int64_t end) {
+      void *scratch = std::malloc(size_t(draw_scratch_bytes(size)));
+      if (scratch == nullptr) lacks_memory = true;
+      for (int64_t i = begin; scratch != nullptr && i < end; ++i) {
+        Logprob *out = found + i * width;
+        kernels().logprobs(logits + lines[i] * stride, size, asked, own[i], out + width, out, scratch);
+      }
+      std::free(scratch);
+    });
+  }
+  PyObject *result = !is_read ? nullptr : lacks_memory ? PyErr_NoMemory() : rows_of(found, rows, width);
+  std::free(found);
+  return result;
+}
+
+PyObject *penalise(PyObject *, PyObject *const *values, Py_ssize_t count) {
+  Arguments arguments(values, count);
+  if (!arguments.expect(9, "penalise")) return nullptr;
+  float *logits = arguments.pointer<float>();
+  const int64_t size = arguments.integer();
+  const int32_t *ids = arguments.pointer<const int32_t>();
+  const int64_t num_ids = arguments.integer(), num_prompt = arguments.integer();
+  Penalties penalties;
+  penalties.repetition = static_cast<float>(arguments.real());
+  penalties.frequency = static_cast<float>(arguments.real());
+  penalties.presence = static_cast<float>(arguments.real());
+  int32_t *counts = arguments.pointer<int32_t>();
+  if (arguments.failed()) return nullptr;
+  if (!quire::penalise(logits, size, ids, num_ids, num_prompt, penalties, counts))
+    return PyErr_Format(PyExc_IndexError, "A token that was said is not in a vocabulary of %lld.", (long long)size);
+  Py_RETURN_NONE;
+}
+
 PyMethodDef methods[] = {
     method("rms_norm", rms_norm, "x += added, where there is one; out = norm(x)."),
     method("turn_heads", turn_heads, "Normalise, where there are weights, and turn query and key heads in place."),
@@ -214,6 +310,8 @@ PyMethodDef methods[] = {
     method("greedy", greedy, "For each row the lowest id of its largest logit; -1 where one is NaN or infinite."),
     method("uniform", uniform_number, "The number in [0, 1) of a seed, a sample index and a position."),
     method("draw", draw, "A token for each row that asks chance."),
+    method("logprobs", logprobs, "Ids, logprobs and ranks for each line of logits."),
+    method("penalise", penalise, "Repetition, frequency and presence penalties on one row of logits."),
     {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace

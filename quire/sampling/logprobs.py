@@ -1,7 +1,7 @@
 """Logprobs of the raw distribution: a token's own, and the most likely ones' or those of named ids.
 
-Not here: which positions are wanted (draw.py), text of tokens (text/).
-Door: token_logprobs.
+Not here: which positions are wanted (draw.py), the kernel for the CPU (logprobs_native.py), text of tokens (text/).
+Door: token_logprobs, logprobs_of_lines, Logprobs.
 """
 
 # Shapes: N positions, V vocabulary, K further tokens a position.
@@ -9,6 +9,7 @@ Door: token_logprobs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,6 +18,29 @@ from torch import Tensor
 from quire.core.step import TokenLogprobs
 from quire.sampling.most_likely import most_likely
 from quire.sampling.pieces import pieces
+
+
+class Logprobs(Protocol):
+    """``logprobs_of_lines``, however they are computed."""
+
+    def __call__(
+        self,
+        logits_RV: Tensor,
+        lines: Sequence[int],
+        token_ids: Sequence[int],
+        num_top: int,
+        further_ids: Sequence[int],
+    ) -> list[TokenLogprobs]: ...
+
+
+def logprobs_of_lines(
+    logits_RV: Tensor, lines: Sequence[int], token_ids: Sequence[int], num_top: int, further_ids: Sequence[int]
+) -> list[TokenLogprobs]:
+    """``token_logprobs`` of some lines of the logits, to which the token ids belong one to one."""
+    result: list[TokenLogprobs] = []
+    for start, stop in pieces(len(lines), logits_RV.shape[1]):
+        result += _piece(logits_RV[list(lines[start:stop])], token_ids[start:stop], num_top, further_ids)
+    return result
 
 
 def token_logprobs(
@@ -28,10 +52,7 @@ def token_logprobs(
     A rank is 1 + the number of tokens with a strictly greater logprob, so equal tokens share one. Of equally likely
     tokens the lower id comes first. ``num_top`` may be V or more. The logits stay as they are.
     """
-    result: list[TokenLogprobs] = []
-    for start, stop in pieces(len(token_ids), logits_NV.shape[1]):
-        result += _piece(logits_NV[start:stop], token_ids[start:stop], num_top, further_ids)
-    return result
+    return logprobs_of_lines(logits_NV, range(len(token_ids)), token_ids, num_top, further_ids)
 
 
 def _piece(

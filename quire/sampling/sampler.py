@@ -28,7 +28,7 @@ from quire.core.step import NewRow, RowResult, TokenLogprobs
 from quire.ops.op import bind_greedy
 from quire.sampling.chance import Chance, StagedChance
 from quire.sampling.draw import Draw, PromptSpan, Want
-from quire.sampling.logprobs import token_logprobs
+from quire.sampling.logprobs import Logprobs, logprobs_of_lines
 from quire.sampling.pieces import pieces
 from quire.sampling.stage import Stage
 from quire.sampling.stages import (
@@ -80,6 +80,7 @@ class Sampler:
         self._before = tuple(stage(config) for stage in BEFORE_THE_PICK)
         self._chance = _bind_chance(config)
         self._greedy = bind_greedy(config.linear_backend)
+        self._logprobs = _bind_logprobs(config)
         self._shaped: set[Row] = set()
         # The buffer of logits is reckoned as max_num_seqs rows; a prompt's logits must not need more, but single rows
         # would be slow.
@@ -160,7 +161,7 @@ class Sampler:
             for line, token_id in zip(lines, picked, strict=True):
                 token_ids[line] = token_id
         drawn = [_Drawn(token_id) for token_id in token_ids]
-        _add_logprobs(logits_RV, draws, drawn)
+        self._add_logprobs(logits_RV, draws, drawn)
         return drawn
 
     def _shape_and_pick(self, logits_RV: Tensor, draws: list[Draw]) -> list[int]:
@@ -176,6 +177,17 @@ class Sampler:
                 token_ids[line] = token_id
         return token_ids
 
+    def _add_logprobs(self, logits_RV: Tensor, draws: list[Draw], drawn: list[_Drawn]) -> None:
+        """Logprobs for the rows that want any, together for rows that want the same ones."""
+        alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+        for line, draw in enumerate(draws):
+            if not draw.error and _wants_logprobs(draw.sampling):
+                alike.setdefault((draw.sampling.num_logprobs, draw.sampling.logprob_token_ids), []).append(line)
+        for (num_top, named), lines in alike.items():
+            found = self._logprobs(logits_RV, lines, [drawn[line].token_id for line in lines], num_top, named)
+            for line, logprobs in zip(lines, found, strict=True):
+                drawn[line].logprobs = logprobs
+
     def _prompt_logprobs(self, hidden_TM: Tensor, span: PromptSpan) -> tuple[TokenLogprobs, ...] | str:
         """Logprobs of the span's tokens, or why there are none."""
         targets: list[int] = span.target_ids_host.tolist()
@@ -187,7 +199,7 @@ class Sampler:
             if -1 in self._greedy(logits_NV):
                 return _NOT_FINITE
             try:
-                found += token_logprobs(logits_NV, part, num_top, named)
+                found += self._logprobs(logits_NV, range(len(part)), part, num_top, named)
             except Exception as error:
                 logger.exception("Logprobs of a prompt failed; only its sequence ends.")
                 return f"The prompt's logprobs could not be computed: {type(error).__name__}: {error}"
@@ -207,6 +219,14 @@ def _bind_chance(config: WorkerConfig) -> Chance:
     return NativeChance(config.max_num_seqs)
 
 
+def _bind_logprobs(config: WorkerConfig) -> Logprobs:
+    if config.linear_backend == "torch":
+        return logprobs_of_lines
+    from quire.sampling.logprobs_native import NativeLogprobs
+
+    return NativeLogprobs()
+
+
 def _refuse_unusable(logits_RV: Tensor, greatest_R: Tensor, draws: list[Draw]) -> None:
     """Rows whose greatest logit is no number fail; their lines become 0, so that the stages to come have something to
     work on.
@@ -218,20 +238,6 @@ def _refuse_unusable(logits_RV: Tensor, greatest_R: Tensor, draws: list[Draw]) -
             draws[line].fail("A penalty, a bias or a processor made a logit NaN or infinite.")
         if draws[line].error:
             logits_RV[line] = 0.0
-
-
-def _add_logprobs(logits_RV: Tensor, draws: list[Draw], drawn: list[_Drawn]) -> None:
-    """Logprobs for the rows that want any, together for rows that want the same ones."""
-    alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
-    for line, draw in enumerate(draws):
-        if not draw.error and _wants_logprobs(draw.sampling):
-            alike.setdefault((draw.sampling.num_logprobs, draw.sampling.logprob_token_ids), []).append(line)
-    for (num_top, named), lines in alike.items():
-        for start, stop in pieces(len(lines), logits_RV.shape[1]):
-            part = lines[start:stop]
-            found = token_logprobs(logits_RV[part], [drawn[line].token_id for line in part], num_top, named)
-            for line, logprobs in zip(part, found, strict=True):
-                drawn[line].logprobs = logprobs
 
 
 def _wants_logprobs(sampling: Sampling) -> bool:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from quire.ops.rotary import rotate
+from quire.ops.norm import rms_norm
+from quire.ops.rotary import HeadNorms, rotate, turn_heads
 
 
 def angles(*positions: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,3 +27,22 @@ def test_what_lies_behind_the_turned_part_passes() -> None:
 
 def test_the_type_is_kept() -> None:
     assert rotate(torch.ones(1, 1, 4, dtype=torch.bfloat16), *angles(5)).dtype == torch.bfloat16
+
+
+def test_heads_are_normalised_and_turned_in_place_and_values_stay() -> None:
+    heads = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(1))
+    q_weight, k_weight = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([0.5, 1.5, 1.0, 2.0])
+    rotation = angles(3, 9)
+    expected = torch.cat(
+        [
+            rotate(rms_norm(heads[:, :2], q_weight, 1e-6), *rotation),
+            rotate(rms_norm(heads[:, 2:3], k_weight, 1e-6), *rotation),
+            heads[:, 3:],
+        ],
+        dim=1,
+    )
+    turned, plain = heads.clone(), heads.clone()
+    turn_heads(turned, rotation, 2, 1, HeadNorms(q_weight, k_weight, 1e-6, plus_one=False))
+    assert torch.equal(turned, expected)
+    turn_heads(plain, rotation, 2, 1, None)
+    assert torch.equal(plain, torch.cat([rotate(heads[:, :3], *rotation), heads[:, 3:]], dim=1))
