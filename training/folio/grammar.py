@@ -271,9 +271,6 @@ def sequence(rng: Random) -> Turn:
     return _closed(rng, "sequence", user, ", ".join(map(str, numbers)) + ".")
 
 
-OPEN_DOMAINS = (addition, subtraction, copying, reversing, sorting, counting, json_object)
-CLOSED_DOMAINS = (times_table, fact, small_talk, capital, lexicon, calendar, unknown, sequence)
-
 WEIGHTS: dict[Callable[[Random], Turn], float] = {
     addition: 16, subtraction: 18, copying: 11, reversing: 5, sorting: 14, counting: 4, json_object: 12,
     times_table: 4, fact: 4, small_talk: 2, capital: 3, lexicon: 4, calendar: 2, unknown: 2, sequence: 10,
