@@ -57,8 +57,8 @@ bench-peers: $(INSTALLED)  ## Race other engines (BENCH_PEERS_ARGS) on a quiet m
 install: $(INSTALLED)  ## Install the package and what it needs into .venv
 install-dev: $(INSTALLED_DEV)  ## The same, and what tests and checks need
 
-clean:  ## Remove caches and builds; the environment stays (remove .venv yourself)
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis benchmarks/.scratch
+clean:  ## Remove caches and builds; .venv and the peers' environments stay
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find quire tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
