@@ -1,7 +1,7 @@
 """Which implementation of an operation runs: bound once, when a worker starts, by the name that was decided.
 
 Not here: who decides (config/resolve.py), the operations.
-Door: bind_gemm, bind_rows, bind_greedy.
+Door: bind_gemm, bind_quantized, bind_rows, bind_greedy.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import torch
 
 from quire.config.decided import LinearBackend
+from quire.errors import ConfigError
 from quire.ops.gemm import Gemm, TorchGemm
 from quire.ops.greedy import Greedy, greedy
+from quire.ops.quantized import QuantizedGemm, TorchQuantizedGemm
 from quire.ops.rows import RowKernels
 
 
@@ -24,6 +26,16 @@ def bind_gemm(backend: LinearBackend) -> Gemm:
     from quire.ops.gemm_native import NativeGemm
 
     return NativeGemm()
+
+
+def bind_quantized(backend: LinearBackend) -> QuantizedGemm:
+    """Products with quantised weights.
+
+    Raises: ConfigError where they are to be native.
+    """
+    if backend == "torch":
+        return TorchQuantizedGemm()
+    raise ConfigError("The native kernels do not multiply quantised weights yet; choose --linear-backend torch.")
 
 
 def bind_rows(backend: LinearBackend, dtype: torch.dtype) -> RowKernels | None:
