@@ -23,6 +23,7 @@ from quire.layers.decoder import CausalModel
 from quire.layers.norm import RMSNorm
 from quire.layers.weights import Rows, destinations
 from quire.worker.checkpoint import Checkpoint, open_checkpoint
+from quire.worker.memory import empty
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _DUMMY_STD = 0.02
@@ -139,9 +140,7 @@ def _materialise(model: nn.Module, dtype: torch.dtype, device: str) -> None:
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if id(parameter) not in made:
-                made[id(parameter)] = nn.Parameter(
-                    torch.empty(parameter.shape, dtype=dtype, device=device), requires_grad=False
-                )
+                made[id(parameter)] = nn.Parameter(empty(parameter.shape, dtype, device), requires_grad=False)
             setattr(module, name, made[id(parameter)])
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, buffer.to(device))
