@@ -16,6 +16,17 @@ struct Vectors {
   static inline Vector broadcast(float x) { return _mm512_set1_ps(x); }
   static inline Vector multiply_add(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
   static inline void store(float *to, Vector x) { _mm512_storeu_ps(to, x); }
+  static inline void to_bf16(const float *from, uint16_t *to) {
+    for (int c = 0; c < PANEL; c += WIDTH) {
+      const __m512 x = _mm512_loadu_ps(from + c);
+      const __m512i bits = _mm512_castps_si512(x);
+      const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+      const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+      const __m512i rounded = _mm512_mask_mov_epi32(_mm512_srli_epi32(sum, 16), _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q),
+                                                    _mm512_set1_epi32(0x7fc0));
+      _mm256_storeu_si256(reinterpret_cast<__m256i *>(to + c), _mm512_cvtepi32_epi16(rounded));
+    }
+  }
   static inline void to_f16(const float *from, uint16_t *to) {
     for (int c = 0; c < PANEL; c += WIDTH)
       _mm256_storeu_si256(reinterpret_cast<__m256i *>(to + c),

@@ -14,6 +14,9 @@ struct Vectors {
   static inline Vector broadcast(float x) { return _mm256_set1_ps(x); }
   static inline Vector multiply_add(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
   static inline void store(float *to, Vector x) { _mm256_storeu_ps(to, x); }
+  static inline void to_bf16(const float *from, uint16_t *to) {
+    for (int c = 0; c < PANEL; ++c) to[c] = quire::to_bf16(from[c]);
+  }
   static inline void to_f16(const float *from, uint16_t *to) {
     for (int c = 0; c < PANEL; c += WIDTH)
       _mm_storeu_si128(reinterpret_cast<__m128i *>(to + c),

@@ -25,6 +25,9 @@ struct Vectors {
 #endif
   }
   static inline void store(float *to, Vector x) { *reinterpret_cast<Four *>(to) = x; }
+  static inline void to_bf16(const float *from, uint16_t *to) {
+    for (int c = 0; c < PANEL; ++c) to[c] = quire::to_bf16(from[c]);
+  }
   static inline void to_f16(const float *from, uint16_t *to) {
     for (int c = 0; c < PANEL; ++c) to[c] = quire::to_f16(from[c]);
   }

@@ -76,7 +76,7 @@ __attribute__((noinline)) void store_row(const GemmCall &call, int64_t row, int6
   uint16_t narrow[PANEL];
   uint16_t *target = width == PANEL ? y : narrow;
   if (call.y_type == Type::BF16)
-    for (int c = 0; c < PANEL; ++c) target[c] = to_bf16(sums[c]);
+    Vectors::to_bf16(sums, target);
   else
     Vectors::to_f16(sums, target);
   if (width < PANEL)
