@@ -5,10 +5,12 @@
 #include "attention/write.h"
 #include "isa.h"
 #include "parallel.h"
+#include "scratch.h"
 
 namespace {
 
 using namespace quire::attention;
+using quire::Arguments;
 
 const Kernels *kernels_in_use() {
 #if defined(__x86_64__)
@@ -19,7 +21,7 @@ const Kernels *kernels_in_use() {
   return quire::kernels_for(tables);
 }
 
-Cache take_cache(quire::Arguments &arguments) {
+Cache take_cache(Arguments &arguments) {
   Cache cache;
   cache.keys = arguments.pointer<void>();
   cache.values = arguments.pointer<void>();
@@ -32,9 +34,7 @@ Cache take_cache(quire::Arguments &arguments) {
 
 // (keys, values, block_size, num_kv_heads, head_size, type, num_blocks, new keys, their stride, new values, their
 // stride, slots, number of tokens)
-PyObject *write_method(PyObject *, PyObject *const *args, Py_ssize_t count) {
-  quire::Arguments arguments(args, count);
-  if (!arguments.expect(13, "attention_write")) return nullptr;
+void write_tokens(Arguments &arguments) {
   const Cache cache = take_cache(arguments);
   const int64_t num_slots = arguments.integer() * cache.block_size;
   NewTokens tokens;
@@ -44,13 +44,12 @@ PyObject *write_method(PyObject *, PyObject *const *args, Py_ssize_t count) {
   tokens.value_stride = arguments.integer();
   tokens.slots = arguments.pointer<const int64_t>();
   tokens.count = arguments.integer();
-  if (arguments.failed()) return nullptr;
   for (int64_t t = 0; t < tokens.count; ++t)
     if (uint64_t(tokens.slots[t]) >= uint64_t(num_slots))
-      return PyErr_Format(PyExc_ValueError, "Token %lld goes to slot %lld; there are %lld.", (long long)t,
-                          (long long)tokens.slots[t], (long long)num_slots);
+      return arguments.fail(quire::Fault::VALUE, "Token %lld goes to slot %lld; there are %lld.", (long long)t,
+                            (long long)tokens.slots[t], (long long)num_slots);
   const int64_t numbers = tokens.count * cache.num_kv_heads * cache.head_size;
-  quire::WithoutLock unlocked(double(numbers) * 8);
+  const quire::WithoutLock unlocked(arguments, double(numbers) * 8);
   quire::in_parallel(tokens.count * cache.num_kv_heads, 1 + 4096 / cache.head_size, [&](int64_t begin, int64_t end) {
     while (begin < end) {
       const int64_t head = begin / tokens.count, first = begin % tokens.count;
@@ -59,55 +58,48 @@ PyObject *write_method(PyObject *, PyObject *const *args, Py_ssize_t count) {
       begin += last - first;
     }
   });
-  Py_RETURN_NONE;
 }
 
-// A tuple of whole numbers copied to `to`; false with an exception when it is none.
-bool copy_tuple(PyObject *tuple, int64_t *to, Py_ssize_t count) {
-  for (Py_ssize_t i = 0; i < count; ++i) {
-    PyObject *item = PyTuple_GetItem(tuple, i);
-    if (item == nullptr) return false;
-    to[i] = PyLong_AsLongLong(item);
-  }
-  return PyErr_Occurred() == nullptr;
+// starts, lengths, number of rows
+Rows take_rows(Arguments &arguments) {
+  Rows rows;
+  rows.starts = arguments.pointer<const int64_t>();
+  rows.lengths = arguments.pointer<const int64_t>();
+  rows.count = arguments.integer();
+  return rows;
 }
 
-PyObject *schedule_of(const Rows &rows, const Shape &shape, int64_t num_threads) {
-  PyObject *made = PyBytes_FromStringAndSize(nullptr, Py_ssize_t(Schedule::bytes(rows, shape, num_threads)));
-  if (made != nullptr) Schedule::make(PyBytes_AsString(made), rows, shape, num_threads);
-  return made;
-}
-
-// (starts, lengths, num_heads, num_kv_heads, head_size, window) -> bytes, for the threads that there are now
-PyObject *schedule_method(PyObject *, PyObject *const *args, Py_ssize_t count) {
-  quire::Arguments arguments(args + 2, count - 2);
-  if (!arguments.expect(4, "attention_schedule, after starts and lengths,")) return nullptr;
+// num_heads, num_kv_heads, head_size, window
+Shape take_shape(Arguments &arguments) {
   Shape shape;
   shape.num_heads = arguments.integer();
   shape.num_kv_heads = arguments.integer();
   shape.head_size = arguments.integer();
   shape.window = arguments.integer();
-  const Py_ssize_t num_rows = PyTuple_Size(args[1]);
-  if (arguments.failed()) return nullptr;
-  int64_t *memory = static_cast<int64_t *>(PyMem_Malloc(size_t(2 * num_rows + 1) * sizeof(int64_t)));
-  if (memory == nullptr) return PyErr_NoMemory();
-  PyObject *made = nullptr;
-  if (copy_tuple(args[0], memory, num_rows + 1) && copy_tuple(args[1], memory + num_rows + 1, num_rows))
-    made = schedule_of({num_rows, memory, memory + num_rows + 1}, shape, omp_get_max_threads());
-  PyMem_Free(memory);
-  return made;
+  return shape;
 }
 
-Schedule *schedule_in(PyObject *bytes) { return reinterpret_cast<Schedule *>(PyBytes_AsString(bytes)); }
+// (rows, shape) -> bytes that a schedule of so many rows with so many tokens each takes, whatever their lengths
+PyObject *schedule_bytes(PyObject *, PyObject *const *values, Py_ssize_t count) {
+  quire::Value numbers[7];
+  if (!quire::read_values("attention_schedule_bytes", "iiiiiii", values, count, numbers)) return nullptr;
+  quire::Failure failure;
+  Arguments arguments(numbers, failure, true);
+  const Rows rows = take_rows(arguments);
+  return PyLong_FromLongLong(Schedule::bytes(rows, take_shape(arguments), omp_get_max_threads()));
+}
 
-// (schedule, head_size) -> bytes that a call with it needs as memory
-PyObject *memory_method(PyObject *, PyObject *const *args, Py_ssize_t count) {
-  quire::Arguments arguments(args + 1, count - 1);
-  if (!arguments.expect(1, "attention_memory, after a schedule,")) return nullptr;
-  const int64_t head_size = arguments.integer();
-  Schedule *schedule = schedule_in(args[0]);
-  if (schedule == nullptr || arguments.failed()) return nullptr;
-  return PyLong_FromLongLong(schedule->num_threads * scratch_bytes(head_size) + schedule->partial_lines * 64);
+// (rows, shape, schedule, its bytes): for the threads that there are now
+void make_schedule(Arguments &arguments) {
+  const Rows rows = take_rows(arguments);
+  const Shape shape = take_shape(arguments);
+  void *schedule = arguments.pointer<void>();
+  const int64_t capacity = arguments.integer(), num_threads = omp_get_max_threads();
+  const int64_t bytes = Schedule::bytes(rows, shape, num_threads);
+  if (bytes > capacity)
+    return arguments.fail(quire::Fault::VALUE, "The schedule of %lld rows for %lld threads takes %lld bytes, not %lld.",
+                          (long long)rows.count, (long long)num_threads, (long long)bytes, (long long)capacity);
+  Schedule::make(schedule, rows, shape, num_threads);
 }
 
 void compute(const Call &call, Schedule &schedule, char *memory) {
@@ -137,14 +129,10 @@ void compute(const Call &call, Schedule &schedule, char *memory) {
   }
 }
 
-// (schedule, memory, keys, values, block_size, num_kv_heads, head_size, type, q, its stride, out, num_heads, table, its
-// stride, window, scale, soft_cap)
-PyObject *attend_method(PyObject *, PyObject *const *args, Py_ssize_t count) {
-  quire::Arguments arguments(args + 1, count - 1);
-  if (!arguments.expect(16, "attention, after a schedule,")) return nullptr;
-  Schedule *schedule = schedule_in(args[0]);
-  if (schedule == nullptr) return nullptr;
-  char *memory = arguments.pointer<char>();
+// (schedule, keys, values, block_size, num_kv_heads, head_size, type, q, its stride, out, num_heads, table, its stride,
+// window, scale, soft_cap)
+void attend(Arguments &arguments) {
+  Schedule &schedule = *arguments.pointer<Schedule>();
   Call call;
   call.cache = take_cache(arguments);
   call.q = arguments.pointer<const void>();
@@ -156,19 +144,23 @@ PyObject *attend_method(PyObject *, PyObject *const *args, Py_ssize_t count) {
   call.window = arguments.integer();
   call.scale = float(arguments.real());
   call.soft_cap = float(arguments.real());
-  if (arguments.failed()) return nullptr;
-  call.partials =
-      reinterpret_cast<float *>(memory + schedule->num_threads * scratch_bytes(call.cache.head_size));
-  quire::WithoutLock unlocked(double(schedule->cost) * double(STEP_TOKENS * call.cache.head_size));
-  compute(call, *schedule, memory);
-  Py_RETURN_NONE;
+  const int64_t of_threads = schedule.num_threads * scratch_bytes(call.cache.head_size);
+  char *memory = quire::scratch(of_threads + schedule.partial_lines * 64);
+  if (memory == nullptr) return arguments.fail_for_memory();
+  call.partials = reinterpret_cast<float *>(memory + of_threads);
+  const quire::WithoutLock unlocked(arguments, double(schedule.cost) * double(STEP_TOKENS * call.cache.head_size));
+  compute(call, schedule, memory);
 }
 
+constexpr quire::Kernel WRITE{"attention_write", "iiiiiiiiiiiii", write_tokens};
+constexpr quire::Kernel SCHEDULE{"attention_schedule", "iiiiiiiii", make_schedule};
+constexpr quire::Kernel ATTEND{"attention", "iiiiiiiiiiiiiirr", attend};
+
 PyMethodDef methods[] = {
-    quire::method("attention_write", write_method, "New keys and values into their slots."),
-    quire::method("attention_schedule", schedule_method, "Which thread computes what, for a step's rows."),
-    quire::method("attention_memory", memory_method, "Bytes of memory that a call with a schedule needs."),
-    quire::method("attention", attend_method, "Attention of a step's tokens over their rows' keys."),
+    quire::method<WRITE>("New keys and values into their slots."),
+    quire::method("attention_schedule_bytes", schedule_bytes, "Bytes that a schedule of some rows takes."),
+    quire::method<SCHEDULE>("Which thread computes what, for a step's rows."),
+    quire::method<ATTEND>("Attention of a step's tokens over their rows' keys."),
     {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace

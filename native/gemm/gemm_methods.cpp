@@ -3,6 +3,7 @@
 #include "gemm/gemm.h"
 #include "isa.h"
 #include "parallel.h"
+#include "scratch.h"
 
 #include <cstdlib>
 #include <cstring>
@@ -49,7 +50,7 @@ bool multiply_widened(const GemmKernels &table, GemmCall call, int64_t rows) {
   const bool is_bf16 = call.type == Type::BF16;
   const int64_t stride = (call.depth + 31) / 32 * 32;
   const int64_t most = rows < WIDENED_ROWS ? rows : WIDENED_ROWS;
-  float *wide = static_cast<float *>(std::aligned_alloc(64, size_t(most * stride) * sizeof(float)));
+  float *wide = reinterpret_cast<float *>(scratch(most * stride * int64_t(sizeof(float))));
   if (wide == nullptr) return false;
   const uint16_t *x = static_cast<const uint16_t *>(call.x);
   const int64_t x_stride = call.x_stride, y_size = call.y_type == Type::F32 ? 4 : 2;
@@ -66,13 +67,10 @@ bool multiply_widened(const GemmKernels &table, GemmCall call, int64_t rows) {
     run_parts(is_bf16 ? table.bf16 : table.f16, call, count);
     call.y = static_cast<char *>(call.y) + count * call.y_stride * y_size;
   }
-  std::free(wide);
   return true;
 }
 
-PyObject *gemm(PyObject *, PyObject *const *values, Py_ssize_t count) {
-  Arguments arguments(values, count);
-  if (!arguments.expect(11, "gemm")) return nullptr;
+void gemm(Arguments &arguments) {
   GemmCall call;
   call.type = Type(arguments.integer());
   call.y_type = Type(arguments.integer());
@@ -85,20 +83,15 @@ PyObject *gemm(PyObject *, PyObject *const *values, Py_ssize_t count) {
   call.bias = arguments.pointer<void>();
   call.y = arguments.pointer<void>();
   call.y_stride = arguments.integer();
-  if (arguments.failed()) return nullptr;
-  bool done = true;
-  if (rows > 0 && call.columns > 0) {
-    const WithoutLock without_lock(double(rows) * call.columns * call.depth);
-    const GemmKernels &table = kernels();
-    if (call.type == Type::F32)
-      run_parts(table.f32, call, rows);
-    else if (call.type == Type::BF16 && table.bf16_reads_bf16)
-      run_parts(table.bf16, call, rows);
-    else
-      done = multiply_widened(table, call, rows);
-  }
-  if (!done) return PyErr_NoMemory();
-  Py_RETURN_NONE;
+  if (rows <= 0 || call.columns <= 0) return;
+  const WithoutLock unlocked(arguments, double(rows) * call.columns * call.depth);
+  const GemmKernels &table = kernels();
+  if (call.type == Type::F32)
+    run_parts(table.f32, call, rows);
+  else if (call.type == Type::BF16 && table.bf16_reads_bf16)
+    run_parts(table.bf16, call, rows);
+  else if (!multiply_widened(table, call, rows))
+    arguments.fail_for_memory();
 }
 
 // One panel: unit k of row c goes to place [k][c]. A unit is one number, or a pair of bfloat16.
@@ -133,37 +126,31 @@ void pack_panel(Type type, const char *rows, int64_t stride, int64_t width, int6
 }
 
 // `packed` may be the weight itself if its panels are as large as the rows they are made of: whole ones, even depth.
-PyObject *gemm_pack(PyObject *, PyObject *const *values, Py_ssize_t count) {
-  Arguments arguments(values, count);
-  if (!arguments.expect(6, "gemm_pack")) return nullptr;
+void gemm_pack(Arguments &arguments) {
   const Type type = Type(arguments.integer());
   const int64_t columns = arguments.integer(), depth = arguments.integer();
   const char *weight = arguments.pointer<char>();
   const int64_t stride = arguments.integer();
   char *packed = arguments.pointer<char>();
-  if (arguments.failed()) return nullptr;
   const int64_t size = type == Type::F32 ? 4 : 2, panel_bytes = panel_size(type, depth) * size;
   const bool in_place = packed == weight;
   bool done = true;
-  {
-    const WithoutLock without_lock(double(columns) * depth);
-    in_parallel(panels_of(columns), 1, [&](int64_t begin, int64_t end) {
-      char *copy = in_place ? static_cast<char *>(std::malloc(size_t(panel_bytes))) : nullptr;
-      if (in_place && copy == nullptr) {
-        done = false;  // every thread that writes writes the same
-        return;
-      }
-      for (int64_t panel = begin; panel < end; ++panel) {
-        const int64_t first = panel * PANEL, width = columns - first < PANEL ? columns - first : PANEL;
-        const char *rows = weight + first * stride * size;
-        if (in_place) rows = static_cast<const char *>(std::memcpy(copy, rows, size_t(panel_bytes)));
-        pack_panel(type, rows, stride, width, depth, packed + panel * panel_bytes);
-      }
-      std::free(copy);
-    });
-  }
-  if (!done) return PyErr_NoMemory();
-  Py_RETURN_NONE;
+  const WithoutLock unlocked(arguments, double(columns) * depth);
+  in_parallel(panels_of(columns), 1, [&](int64_t begin, int64_t end) {
+    char *copy = in_place ? static_cast<char *>(std::malloc(size_t(panel_bytes))) : nullptr;
+    if (in_place && copy == nullptr) {
+      done = false;  // every thread that writes writes the same
+      return;
+    }
+    for (int64_t panel = begin; panel < end; ++panel) {
+      const int64_t first = panel * PANEL, width = columns - first < PANEL ? columns - first : PANEL;
+      const char *rows = weight + first * stride * size;
+      if (in_place) rows = static_cast<const char *>(std::memcpy(copy, rows, size_t(panel_bytes)));
+      pack_panel(type, rows, stride, width, depth, packed + panel * panel_bytes);
+    }
+    std::free(copy);
+  });
+  if (!done) arguments.fail_for_memory();
 }
 
 // Row `column` of the weight, out of its panel: a unit (a number, or a pair of bfloat16) from each line of it.
@@ -190,31 +177,31 @@ void read_row(Type type, const char *packed, int64_t column, int64_t depth, char
     std::memcpy(row + units * 4, packed + column / PANEL * panel_bytes + (units * PANEL + column % PANEL) * 4, 2);
 }
 
-PyObject *gemm_rows(PyObject *, PyObject *const *values, Py_ssize_t count) {
-  Arguments arguments(values, count);
-  if (!arguments.expect(7, "gemm_rows")) return nullptr;
+void gemm_rows(Arguments &arguments) {
   const Type type = Type(arguments.integer());
   const int64_t columns = arguments.integer(), depth = arguments.integer(), wanted = arguments.integer();
   const char *packed = arguments.pointer<char>();
   const int64_t *ids = arguments.pointer<int64_t>();
   char *rows = arguments.pointer<char>();
-  if (arguments.failed()) return nullptr;
   for (int64_t i = 0; i < wanted; ++i)
     if (ids[i] < 0 || ids[i] >= columns)
-      return PyErr_Format(PyExc_IndexError, "Row %lld was asked for; there are %lld.", static_cast<long long>(ids[i]),
-                          static_cast<long long>(columns));
-  const WithoutLock without_lock(double(wanted) * depth * 16);
+      return arguments.fail(Fault::INDEX, "Row %lld was asked for; there are %lld.", (long long)ids[i],
+                            (long long)columns);
+  const WithoutLock unlocked(arguments, double(wanted) * depth * 16);
   in_parallel(wanted, 8, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
       read_row(type, packed, ids[i], depth, rows, i);
   });
-  Py_RETURN_NONE;
 }
 
+constexpr Kernel GEMM{"gemm", "iiiiiiiiiii", gemm};
+constexpr Kernel GEMM_PACK{"gemm_pack", "iiiiii", gemm_pack};
+constexpr Kernel GEMM_ROWS{"gemm_rows", "iiiiiii", gemm_rows};
+
 PyMethodDef methods[] = {
-    method("gemm", gemm, "gemm(type, y_type, rows, columns, depth, x, x_stride, packed, bias, y, y_stride)"),
-    method("gemm_pack", gemm_pack, "gemm_pack(type, columns, depth, weight, stride, packed)"),
-    method("gemm_rows", gemm_rows, "gemm_rows(type, columns, depth, count, packed, ids, rows)"),
+    method<GEMM>("gemm(type, y_type, rows, columns, depth, x, x_stride, packed, bias, y, y_stride)"),
+    method<GEMM_PACK>("gemm_pack(type, columns, depth, weight, stride, packed)"),
+    method<GEMM_ROWS>("gemm_rows(type, columns, depth, count, packed, ids, rows)"),
     {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace

@@ -22,9 +22,7 @@ const RowKernels &kernels() {
   return *kernels_for(tables);
 }
 
-PyObject *rms_norm(PyObject *, PyObject *const *values, Py_ssize_t count) {
-  Arguments arguments(values, count);
-  if (!arguments.expect(9, "rms_norm")) return nullptr;
+void rms_norm(Arguments &arguments) {
   Norm norm;
   norm.dtype = static_cast<DType>(arguments.integer());
   norm.x = arguments.pointer<void>();
@@ -35,17 +33,11 @@ PyObject *rms_norm(PyObject *, PyObject *const *values, Py_ssize_t count) {
   norm.size = arguments.integer();
   norm.eps = static_cast<float>(arguments.real());
   norm.plus_one = arguments.integer() != 0;
-  if (arguments.failed()) return nullptr;
-  {
-    const WithoutLock unlocked(double(norm.rows) * double(norm.size));
-    kernels().norm(norm);
-  }
-  Py_RETURN_NONE;
+  const WithoutLock unlocked(arguments, double(norm.rows) * double(norm.size));
+  kernels().norm(norm);
 }
 
-PyObject *turn_heads(PyObject *, PyObject *const *values, Py_ssize_t count) {
-  Arguments arguments(values, count);
-  if (!arguments.expect(14, "turn_heads")) return nullptr;
+void turn_heads(Arguments &arguments) {
   Heads heads;
   heads.dtype = static_cast<DType>(arguments.integer());
   heads.heads = arguments.pointer<void>();
@@ -61,20 +53,14 @@ PyObject *turn_heads(PyObject *, PyObject *const *values, Py_ssize_t count) {
   heads.frequencies = arguments.integer();
   heads.eps = static_cast<float>(arguments.real());
   heads.plus_one = arguments.integer() != 0;
-  if (arguments.failed()) return nullptr;
   if (heads.size > MAX_HEAD_SIZE || 2 * heads.frequencies > heads.size)
-    return PyErr_Format(PyExc_ValueError, "Heads of %lld numbers that turn %lld are not taken; %lld are, all turned.",
-                        (long long)heads.size, (long long)(2 * heads.frequencies), (long long)MAX_HEAD_SIZE);
-  {
-    const WithoutLock unlocked(double(heads.tokens) * double((heads.queries + heads.keys) * heads.size));
-    kernels().heads(heads);
-  }
-  Py_RETURN_NONE;
+    return arguments.fail(Fault::VALUE, "Heads of %lld numbers that turn %lld are not taken; %lld are, all turned.",
+                          (long long)heads.size, (long long)(2 * heads.frequencies), (long long)MAX_HEAD_SIZE);
+  const WithoutLock unlocked(arguments, double(heads.tokens) * double((heads.queries + heads.keys) * heads.size));
+  kernels().heads(heads);
 }
 
-PyObject *gate(PyObject *, PyObject *const *values, Py_ssize_t count) {
-  Arguments arguments(values, count);
-  if (!arguments.expect(6, "gate")) return nullptr;
+void gate(Arguments &arguments) {
   Gate gate;
   gate.dtype = static_cast<DType>(arguments.integer());
   gate.activation = static_cast<Activation>(arguments.integer());
@@ -82,12 +68,8 @@ PyObject *gate(PyObject *, PyObject *const *values, Py_ssize_t count) {
   gate.out = arguments.pointer<void>();
   gate.rows = arguments.integer();
   gate.size = arguments.integer();
-  if (arguments.failed()) return nullptr;
-  {
-    const WithoutLock unlocked(8.0 * double(gate.rows) * double(gate.size));
-    kernels().gate(gate);
-  }
-  Py_RETURN_NONE;
+  const WithoutLock unlocked(arguments, 8.0 * double(gate.rows) * double(gate.size));
+  kernels().gate(gate);
 }
 
 // Integers of a Python list, modulo 2^64; false, with the exception set, where they are none or another number of them.
@@ -114,11 +96,12 @@ PyObject *list_of(const int64_t *from, Py_ssize_t count) {
 
 // Ids of the largest of each row; rows are cut into segments, so that one row can use all threads.
 PyObject *greedy(PyObject *, PyObject *const *values, Py_ssize_t count) {
-  Arguments arguments(values, count);
-  if (!arguments.expect(4, "greedy")) return nullptr;
+  Value numbers[4];
+  if (!read_values("greedy", "iiii", values, count, numbers)) return nullptr;
+  Failure failure;
+  Arguments arguments(numbers, failure, true);
   const float *logits = arguments.pointer<const float>();
   const int64_t rows = arguments.integer(), size = arguments.integer(), stride = arguments.integer();
-  if (arguments.failed()) return nullptr;
   constexpr int64_t SEGMENT = 1 << 15;
   const int64_t pieces = (size + SEGMENT - 1) / SEGMENT;
   Segment *found = static_cast<Segment *>(std::malloc(size_t(rows * (pieces + 1) + 1) * sizeof(Segment)));
@@ -160,23 +143,24 @@ double uniform(uint64_t seed, uint64_t sample_index, uint64_t position) {
 }
 
 PyObject *uniform_number(PyObject *, PyObject *const *values, Py_ssize_t count) {
-  Arguments arguments(values, count);
-  if (!arguments.expect(3, "uniform")) return nullptr;
+  Value unread[3];
+  if (!read_values("uniform", "ooo", values, count, unread)) return nullptr;
   uint64_t numbers[3];
   for (int i = 0; i < 3; ++i) numbers[i] = PyLong_AsUnsignedLongLongMask(values[i]);
-  if (arguments.failed()) return nullptr;
+  if (PyErr_Occurred() != nullptr) return nullptr;
   return PyFloat_FromDouble(uniform(numbers[0], numbers[1], numbers[2]));
 }
 
 // For each place of five lists: the token of logits' line lines[i] as the column rows[i] asks, at the number of the
 // other three.
 PyObject *draw(PyObject *, PyObject *const *values, Py_ssize_t count) {
-  Arguments arguments(values, count);
-  if (!arguments.expect(9, "draw")) return nullptr;
+  Value given[9];
+  if (!read_values("draw", "iiiiooooo", values, count, given)) return nullptr;
+  Failure failure;
+  Arguments arguments(given, failure, true);
   const float *logits = arguments.pointer<const float>();
   const int64_t stride = arguments.integer(), size = arguments.integer();
   const DrawColumn *columns = arguments.pointer<const DrawColumn>();
-  if (arguments.failed()) return nullptr;
   const Py_ssize_t draws = PyList_Size(values[4]);
   if (draws < 0) return nullptr;
   int64_t *numbers = static_cast<int64_t *>(std::malloc(size_t(5 * draws + 1) * sizeof(int64_t)));
@@ -243,13 +227,14 @@ PyObject *rows_of(const Logprob *from, Py_ssize_t rows, int64_t width) {
 // For each line of logits a tuple of ids, of logprobs and of ranks: the line's own token, then the named ones or else the
 // likeliest ones.
 PyObject *logprobs(PyObject *, PyObject *const *values, Py_ssize_t count) {
-  Arguments arguments(values, count);
-  if (!arguments.expect(7, "logprobs")) return nullptr;
+  Value given[7];
+  if (!read_values("logprobs", "iiiiooo", values, count, given)) return nullptr;
+  Failure failure;
+  Arguments arguments(given, failure, true);
   const float *logits = arguments.pointer<const float>();
   const int64_t stride = arguments.integer(), size = arguments.integer();
   LogprobsAsked asked;
   asked.num_top = arguments.integer();
-  if (arguments.failed()) return nullptr;
   const Py_ssize_t rows = PyList_Size(values[4]), num_named = PyList_Size(values[6]);
   if (rows < 0 || num_named < 0) return nullptr;
   asked.num_named = num_named;
@@ -285,9 +270,7 @@ PyObject *logprobs(PyObject *, PyObject *const *values, Py_ssize_t count) {
   return result;
 }
 
-PyObject *penalise(PyObject *, PyObject *const *values, Py_ssize_t count) {
-  Arguments arguments(values, count);
-  if (!arguments.expect(9, "penalise")) return nullptr;
+void penalise(Arguments &arguments) {
   float *logits = arguments.pointer<float>();
   const int64_t size = arguments.integer();
   const int32_t *ids = arguments.pointer<const int32_t>();
@@ -297,21 +280,24 @@ PyObject *penalise(PyObject *, PyObject *const *values, Py_ssize_t count) {
   penalties.frequency = static_cast<float>(arguments.real());
   penalties.presence = static_cast<float>(arguments.real());
   int32_t *counts = arguments.pointer<int32_t>();
-  if (arguments.failed()) return nullptr;
   if (!quire::penalise(logits, size, ids, num_ids, num_prompt, penalties, counts))
-    return PyErr_Format(PyExc_IndexError, "A token that was said is not in a vocabulary of %lld.", (long long)size);
-  Py_RETURN_NONE;
+    arguments.fail(Fault::INDEX, "A token that was said is not in a vocabulary of %lld.", (long long)size);
 }
 
+constexpr Kernel RMS_NORM{"rms_norm", "iiiiiiiri", rms_norm};
+constexpr Kernel TURN_HEADS{"turn_heads", "iiiiiiiiiiiiri", turn_heads};
+constexpr Kernel GATE{"gate", "iiiiii", gate};
+constexpr Kernel PENALISE{"penalise", "iiiiirrri", penalise};
+
 PyMethodDef methods[] = {
-    method("rms_norm", rms_norm, "x += added, where there is one; out = norm(x)."),
-    method("turn_heads", turn_heads, "Normalise, where there are weights, and turn query and key heads in place."),
-    method("gate", gate, "out = activation(gate) * up."),
+    method<RMS_NORM>("x += added, where there is one; out = norm(x)."),
+    method<TURN_HEADS>("Normalise, where there are weights, and turn query and key heads in place."),
+    method<GATE>("out = activation(gate) * up."),
     method("greedy", greedy, "For each row the lowest id of its largest logit; -1 where one is NaN or infinite."),
     method("uniform", uniform_number, "The number in [0, 1) of a seed, a sample index and a position."),
     method("draw", draw, "A token for each row that asks chance."),
     method("logprobs", logprobs, "Ids, logprobs and ranks for each line of logits."),
-    method("penalise", penalise, "Repetition, frequency and presence penalties on one row of logits."),
+    method<PENALISE>("Repetition, frequency and presence penalties on one row of logits."),
     {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace

@@ -11,7 +11,7 @@ Door: Backend.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import ModuleType
 
 import torch
@@ -28,7 +28,7 @@ _TYPES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}
 class Backend:
     """Blocks lie in memory as the kernels want them: what ``write`` puts into a block only ``attend`` can read.
 
-    Memory beside q, k, v and the result: some 200 KB for each thread, kept between steps.
+    Memory beside q, k, v and the result: some 200 KB for each thread, kept by the extension between steps.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,6 @@ class Backend:
             )
         self._kernels = kernels
         self._caches = _Caches()
-        self._scratch = _Scratch()
 
     def write(self, k_TGD: Tensor, v_TGD: Tensor, kv: KVLayer, slots_T: Tensor) -> None:
         """Put the step's keys and values into their slots.
@@ -74,7 +73,7 @@ class Backend:
         """Work out what all layers of this block table and this window share."""
         if table_RB.dtype != torch.int32 or table_RB.stride(1) != 1:
             table_RB = table_RB.to(torch.int32).contiguous()
-        return Plan(rows, table_RB, window or 0, self._kernels, self._caches, self._scratch)
+        return Plan(rows, table_RB, window or 0, self._kernels, self._caches)
 
 
 @dataclass(slots=True)
@@ -87,10 +86,9 @@ class Plan:
     window: int
     kernels: ModuleType
     caches: _Caches
-    scratch: _Scratch
     _shape: tuple[int, ...] = ()
-    _schedule: bytes = b""
-    _num_bytes: int = 0
+    _held: tuple[Tensor, ...] = ()
+    """The rows' numbers and the schedule, whose addresses kernels are given."""
 
     def attend(self, q_THD: Tensor, kv: KVLayer, *, scale: float, soft_cap: float | None) -> Tensor:
         """Causal attention of the step's tokens over their own rows' keys; result [T, H, D].
@@ -108,8 +106,7 @@ class Plan:
         q_THD = _with_whole_rows(q_THD)
         out_THD = torch.empty(q_THD.shape, dtype=cache.dtype)
         self.kernels.attention(
-            self._schedule,
-            self.scratch.of(self._num_bytes),
+            self._held[1].data_ptr(),
             *cache.numbers,
             q_THD.data_ptr(),
             q_THD.stride(0),
@@ -126,10 +123,13 @@ class Plan:
     def _schedule_for(self, num_heads: int, num_kv_heads: int, head_size: int) -> None:
         if num_heads % num_kv_heads != 0:
             raise ValueError(f"{num_heads} query heads cannot share {num_kv_heads} KV heads evenly.")
-        self._schedule = self.kernels.attention_schedule(
-            self.rows.starts, self.rows.lengths, num_heads, num_kv_heads, head_size, self.window
-        )
-        self._num_bytes = self.kernels.attention_memory(self._schedule, head_size)
+        numbers, num_rows = self.rows.in_memory(), self.rows.num_rows
+        starts = numbers.data_ptr()
+        lengths = starts + (num_rows + 1) * numbers.element_size()
+        asked = (starts, lengths, num_rows, num_heads, num_kv_heads, head_size, self.window)
+        schedule = torch.empty(self.kernels.attention_schedule_bytes(*asked), dtype=torch.uint8)
+        self.kernels.attention_schedule(*asked, schedule.data_ptr(), schedule.numel())
+        self._held = (numbers, schedule)
         self._shape = (num_heads, num_kv_heads, head_size)
 
 
@@ -174,19 +174,6 @@ class _Caches:
         numbers = (keys.data_ptr(), values.data_ptr(), block_size, num_kv_heads, head_size, _TYPES[keys.dtype])
         made = self._known[id(kv)] = _Cache(kv, keys.dtype, num_blocks, (num_kv_heads, head_size), numbers)
         return made
-
-
-@dataclass(slots=True)
-class _Scratch:
-    """Memory of a backend's calls, which come one after the other: it only grows."""
-
-    memory: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.uint8))
-
-    def of(self, num_bytes: int) -> int:
-        """The address of at least so many bytes, a multiple of 64."""
-        if self.memory.numel() < num_bytes + 64:
-            self.memory = torch.empty(num_bytes + 64, dtype=torch.uint8)
-        return -(-self.memory.data_ptr() // 64) * 64
 
 
 def _with_whole_rows(x: Tensor) -> Tensor:

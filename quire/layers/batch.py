@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -35,10 +36,13 @@ class RowSpans:
 
     ``starts``: R + 1 offsets into T. ``lengths``: R numbers, the tokens of the sequence up to and including this
     step's. Query token j of row r stands at position ``lengths[r] - num_queries(r) + j``.
+    ``numbers``: the starts and behind them the lengths once more, int64 in the host's memory, if their builder keeps
+    them there.
     """
 
     starts: tuple[int, ...]
     lengths: tuple[int, ...]
+    numbers: Tensor | None = field(default=None, compare=False, repr=False)
 
     @property
     def num_rows(self) -> int:
@@ -47,6 +51,12 @@ class RowSpans:
     def num_queries(self, row: int) -> int:
         """Tokens of this row in the step."""
         return self.starts[row + 1] - self.starts[row]
+
+    def in_memory(self) -> Tensor:
+        """``numbers``, made now if nobody kept them: where a kernel reads starts and lengths."""
+        if self.numbers is not None:
+            return self.numbers
+        return torch.tensor((*self.starts, *self.lengths), dtype=torch.int64)
 
 
 class AttentionPlan(Protocol):

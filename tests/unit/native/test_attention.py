@@ -270,6 +270,28 @@ def test_what_does_not_fit_is_refused() -> None:
         cache.backend.write(k, v, KVLayer(plane, plane), slots)
 
 
+def test_a_schedule_is_made_in_place_again_and_refused_where_it_has_no_room(threads: None) -> None:
+    native = find_native()
+    assert native is not None
+    torch.set_num_threads(2)
+    numbers = torch.tensor([0, 1, 2, 4000, 70])
+    asked = (numbers.data_ptr(), numbers.data_ptr() + 24, 2, 4, 2, 32, 0)
+    num_bytes = native.attention_schedule_bytes(*asked)
+    made = torch.zeros(num_bytes, dtype=torch.uint8)
+    native.attention_schedule(*asked, made.data_ptr(), num_bytes)
+    before = made.clone()
+    numbers[3:] = torch.tensor([17, 17])
+    assert native.attention_schedule_bytes(*asked) == num_bytes
+    native.attention_schedule(*asked, made.data_ptr(), num_bytes)
+    assert not torch.equal(made, before)
+    numbers[3:] = torch.tensor([4000, 70])
+    again = torch.zeros_like(made)
+    native.attention_schedule(*asked, again.data_ptr(), num_bytes)
+    assert torch.equal(again, before)
+    with pytest.raises(ValueError, match=f"of 2 rows for 2 threads takes {num_bytes} bytes, not {num_bytes - 1}"):
+        native.attention_schedule(*asked, made.data_ptr(), num_bytes - 1)
+
+
 def test_without_the_extension_another_backend_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "find_native", lambda: None)
     with pytest.raises(ConfigError, match="--attention-backend torch_sdpa"):
