@@ -75,6 +75,8 @@ class WorkerConfig(Struct, frozen=True):
     max_model_len: int
     attention_backend: str = "torch_sdpa"
     linear_backend: LinearBackend = "torch"
+    quantization: str | None = None
+    """Name of a file on the shelf quant; None: weights in the model's own type."""
     num_threads: int = 0
     """0: as many as the machine lets this process use."""
     seed: int = 0

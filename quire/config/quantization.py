@@ -1,7 +1,8 @@
-"""Forms of quantised weights: facts without tensors, for both stacks.
+"""Quantised weights as facts without tensors, for both stacks: how numbers are written, and what that takes.
 
-Not here: which names there are (quant/), how weights become codes (quant/), what multiplies them (ops/quantized.py).
-Door: Form.
+Not here: which names there are (quant/), how weights become codes (ops/rounding.py), what multiplies them
+(ops/quantized.py).
+Door: Form, Scheme.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from typing import Literal
 
 from msgspec import Struct
+
+_PANEL, _QUAD = 32, 4
 
 
 class Form(Struct, frozen=True):
@@ -27,3 +30,26 @@ class Form(Struct, frozen=True):
     def num_groups(self, depth: int) -> int:
         """Scales of one row of a weight with this depth."""
         return 1 if self.group is None else -(-depth // self.group)
+
+    def num_bytes(self, columns: int, depth: int) -> int:
+        """Memory of a packed weight ``[columns, depth]``: the native kernels' panels of 32 columns in quads of depth
+        (native/quantized/quantized.h). The reference, which pads less, takes no more."""
+        panels, size = -(-columns // _PANEL), self.group or depth
+        whole, rest = divmod(depth, size)
+        quads = whole * -(-size // _QUAD) + -(-rest // _QUAD)
+        return (
+            panels * _PANEL * (quads * _QUAD * self.bits // 8 + self.num_groups(depth) * (5 if self.zero_points else 4))
+        )
+
+
+class Scheme(Struct, frozen=True):
+    """A way to quantise a whole model: the form of its projections, and that of its head, which an embedding that is
+    tied to it shares. Everything else stays in the model's own type.
+
+    ``clippings``: of each group's range, the parts that are tried as what the codes reach over; the one whose squared
+    error is least is taken.
+    """
+
+    projections: Form
+    head: Form
+    clippings: tuple[float, ...] = (1.0,)

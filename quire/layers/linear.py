@@ -1,7 +1,7 @@
 """Linear projections, and how several of a checkpoint's become one.
 
-Not here: other methods of storing and multiplying weights than the dense one (quant/).
-Door: Linear, LinearMethod, Dense, Part.
+Not here: the products (ops/gemm.py, ops/quantized.py), which form weights get (quant/).
+Door: Linear, LinearMethod, Dense, Quantized, Part.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from quire.ops.gemm import Gemm, TorchGemm
+from quire.ops.quantized import Packed, QuantizedGemm
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,20 @@ class Dense:
 
     def apply(self, linear: Linear, x: Tensor) -> Tensor:
         return self.gemm.multiply(x, linear.weight, linear.out_features, linear.bias)
+
+
+class Quantized:
+    """A weight that was quantised and packed, multiplied as it is; the bias stays in the model's own type."""
+
+    def __init__(self, gemm: QuantizedGemm, packed: Packed) -> None:
+        self.gemm, self.packed = gemm, packed
+
+    def create(self, linear: Linear) -> None:
+        """Let go of the dense weight; the bias stays to be filled."""
+        linear.register_parameter("weight", None)
+
+    def apply(self, linear: Linear, x: Tensor) -> Tensor:
+        return self.gemm.multiply(x, self.packed, linear.bias)
 
 
 class Linear(nn.Module):

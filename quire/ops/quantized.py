@@ -54,6 +54,11 @@ class Packed:
     def num_bytes(self) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors)
 
+    @property
+    def num_parameters(self) -> int:
+        """Numbers of the weight, however many bits each takes."""
+        return self.columns * self.depth
+
 
 class QuantizedGemm(Protocol):
     """How codes lie in memory, and what is computed with them. One instance serves any number of weights."""
@@ -133,7 +138,7 @@ def rounded_inputs(x: Tensor) -> tuple[Tensor, Tensor]:
     exact = x.float()
     amax = exact.abs().amax(dim=-1, keepdim=True)
     is_nought = amax <= LEAST_AMAX
-    inverse = torch.where(is_nought, 0.0, 127.0 / amax)
+    inverse = torch.where(is_nought, 0.0, torch.full_like(amax, 127.0) / amax)  # torch makes 127.0 / amax two roundings
     codes = torch.round(exact * inverse).nan_to_num(0.0, 0.0, 0.0).clamp(-127, 127).to(torch.int8)
     return codes, torch.where(is_nought, 0.0, amax / 127.0)
 

@@ -1,18 +1,20 @@
 """From a checkpoint's files to a model on a device, tensor by tensor: the peak is the model and one tensor.
 
-Not here: the files (checkpoint.py), which tensor fills what (layers/weights.py).
+Not here: the files (checkpoint.py), which tensor fills what (layers/weights.py), how weights are quantised on the way
+(quantise.py).
 Door: load_model, Progress, NoProgress, BarProgress.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Never, Protocol
 
 import msgspec
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from quire import plugins
@@ -24,6 +26,7 @@ from quire.layers.norm import RMSNorm
 from quire.layers.weights import Rows, destinations
 from quire.worker.checkpoint import Checkpoint, open_checkpoint
 from quire.worker.memory import empty
+from quire.worker.quantise import Quantiser, quantiser_for
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _DUMMY_STD = 0.02
@@ -77,7 +80,8 @@ def progress_for(config: WorkerConfig) -> Progress:
 
 
 def load_model(card: Card, config: WorkerConfig, progress: Progress | None = None) -> CausalModel:
-    """The card's model with its weights, in the configured type on the configured device, for inference alone.
+    """The card's model with its weights, in the configured type on the configured device, for inference alone; those
+    that are to be quantised are packed already.
 
     Raises: CheckpointError or UnsupportedModel, one line that names the file and, where there is one, the tensor.
     """
@@ -88,13 +92,16 @@ def load_model(card: Card, config: WorkerConfig, progress: Progress | None = Non
     assert isinstance(model, CausalModel)
     dtype = getattr(torch, config.dtype)
     if config.load_format == "dummy":
+        shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        quantiser = quantiser_for(model, config)
         _materialise(model, dtype, config.device)
-        _fill_at_random(model, config.seed)
+        _fill_at_random(model, shapes, quantiser, dtype, config)
     else:
         checkpoint = open_checkpoint(Path(config.model_path))
         sources = _match(model, checkpoint)
+        quantiser = quantiser_for(model, config)
         _materialise(model, dtype, config.device)
-        _fill(model, checkpoint, sources, progress or progress_for(config))
+        _fill(model, checkpoint, sources, quantiser, progress or progress_for(config))
     return model.eval()
 
 
@@ -146,27 +153,60 @@ def _materialise(model: nn.Module, dtype: torch.dtype, device: str) -> None:
             setattr(module, name, buffer.to(device))
 
 
-def _fill(model: nn.Module, checkpoint: Checkpoint, sources: dict[str, Rows], progress: Progress) -> None:
+def _fill(
+    model: nn.Module,
+    checkpoint: Checkpoint,
+    sources: dict[str, Rows],
+    quantiser: Quantiser | None,
+    progress: Progress,
+) -> None:
     parameters = dict(model.named_parameters())
+    taken = () if quantiser is None else quantiser.names
+    parts: dict[str, list[str]] = {}
+    for name, rows in sources.items():
+        parts.setdefault(rows.parameter, []).append(name)
     progress.start(sum(checkpoint.size(name) for name in sources))
     try:
-        for name, rows in sources.items():
-            rows.of(parameters[rows.parameter]).copy_(checkpoint.read(name))
-            checkpoint.forget(name)
-            progress.advance(checkpoint.size(name))
+        for parameter, names in parts.items():
+            names.sort(key=lambda name: sources[name].start)
+            blocks = _read(checkpoint, names, progress)
+            if quantiser is not None and parameter in taken:
+                quantiser.take(parameter, blocks)
+                continue
+            for name, block in zip(names, blocks, strict=True):
+                sources[name].of(parameters[parameter]).copy_(block)
     finally:
         progress.finish()
         checkpoint.close()
 
 
-def _fill_at_random(model: nn.Module, seed: int) -> None:
-    """Normal numbers, the same for the same seed and sizes; norms are neutral, so that activations keep their scale."""
+def _read(checkpoint: Checkpoint, names: list[str], progress: Progress) -> Iterator[Tensor]:
+    """Tensors in turn; each is forgotten when the next is wanted."""
+    for name in names:
+        yield checkpoint.read(name)
+        checkpoint.forget(name)
+        progress.advance(checkpoint.size(name))
+
+
+def _fill_at_random(
+    model: nn.Module,
+    shapes: dict[str, tuple[int, ...]],
+    quantiser: Quantiser | None,
+    dtype: torch.dtype,
+    config: WorkerConfig,
+) -> None:
+    """Normal numbers, the same for the same seed and sizes, quantised or not; norms are neutral, so that activations
+    keep their scale."""
     neutral = {id(norm.weight): norm.neutral for norm in model.modules() if isinstance(norm, RMSNorm)}
-    chance: dict[torch.device, torch.Generator] = {}
-    for parameter in model.parameters():
-        if id(parameter) in neutral:
+    chance = torch.Generator(config.device).manual_seed(config.seed)
+    parameters = dict(model.named_parameters())
+    for name, shape in shapes.items():
+        parameter = parameters.get(name)
+        if parameter is None:
+            assert quantiser is not None
+            weight = empty(shape, dtype, config.device).normal_(0.0, _DUMMY_STD, generator=chance)
+            quantiser.take(name, [weight])
+        elif id(parameter) in neutral:
             parameter.fill_(neutral[id(parameter)])
-            continue
-        if parameter.device not in chance:
-            chance[parameter.device] = torch.Generator(parameter.device).manual_seed(seed)
-        parameter.normal_(0.0, _DUMMY_STD, generator=chance[parameter.device])
+        else:
+            parameter.normal_(0.0, _DUMMY_STD, generator=chance)

@@ -25,8 +25,8 @@ from quire.worker.blocks import KVBlocks
 from quire.worker.inputs import InputBuilder
 from quire.worker.launch import EagerLauncher
 from quire.worker.load import load_model
-from quire.worker.memory import parameter_bytes
 from quire.worker.pack import pack_weights
+from quire.worker.quantise import num_parameters, weight_bytes
 from quire.worker.rows import RowTable
 from quire.worker.runner import Runner
 from quire.worker.warmup import warm_up
@@ -46,7 +46,7 @@ def open_worker(config: WorkerConfig) -> Worker:
         gemm = bind_gemm(config.linear_backend)
         model = load_model(card, config)
         # Counted before packing, which pads.
-        num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        count = num_parameters(model)
         pack_weights(model, gemm)
         kernels = bind_rows(config.linear_backend, getattr(torch, config.dtype))
         if kernels is not None:
@@ -57,8 +57,8 @@ def open_worker(config: WorkerConfig) -> Worker:
         runner = Runner(rows, InputBuilder(config, blocks.layers, backend), EagerLauncher(model), sampler)
         warm_up(runner, config)
     report = Ready(
-        num_parameters=num_parameters,
-        weight_bytes=parameter_bytes(model),
+        num_parameters=count,
+        weight_bytes=weight_bytes(model),
         kv_bytes=blocks.num_bytes,
         load_time_s=time.monotonic() - started_s,
     )

@@ -3,14 +3,13 @@
 Operating systems promise memory that they do not have and end the process when it is used; so it is counted first.
 
 Not here: how memory is shared out (config/fit.py), the machine's limits (config/machine.py).
-Door: available_bytes, require_bytes, parameter_bytes, empty.
+Door: available_bytes, require_bytes, empty.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import nn
 
 from quire.config.machine import read_machine
 from quire.errors import DoesNotFit
@@ -37,11 +36,6 @@ def require_bytes(num_bytes: int, device: str, purpose: str) -> None:
             f"{purpose} need {num_bytes / 2**30:.2f} GiB on {device}; {available / 2**30:.2f} GiB are free. "
             "Lower --max-model-len, --max-num-seqs or --gpu-memory-utilization, or free memory."
         )
-
-
-def parameter_bytes(model: nn.Module) -> int:
-    """Bytes of a model's parameters; a tensor with several names counts once."""
-    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:

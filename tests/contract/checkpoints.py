@@ -39,7 +39,13 @@ class Variant:
 
 
 def worker_config(
-    path: Path, max_model_len: int, dtype: DType = "float32", load_format: LoadFormat = "safetensors", seed: int = 0
+    path: Path,
+    max_model_len: int,
+    dtype: DType = "float32",
+    load_format: LoadFormat = "safetensors",
+    seed: int = 0,
+    quantization: str | None = None,
+    backend: LinearBackend = "torch",
 ) -> WorkerConfig:
     """A configuration for loading alone: it has no room for KV."""
     return WorkerConfig(
@@ -52,15 +58,19 @@ def worker_config(
         max_num_seqs=1,
         max_num_batched_tokens=1,
         max_model_len=max_model_len,
+        linear_backend=backend,
+        quantization=quantization,
         seed=seed,
     )
 
 
-def load(path: Path, max_model_len: int, backend: LinearBackend | None = None) -> tuple[Card, CausalModel]:
+def load(
+    path: Path, max_model_len: int, backend: LinearBackend | None = None, quantization: str | None = None
+) -> tuple[Card, CausalModel]:
     """Card and model of a checkpoint, in float32, computed by the platform's best kernels unless others are named."""
     card = read_card(path)
-    model = load_model(card, worker_config(path, max_model_len))
     backend = backend or linear_backends()[0]
+    model = load_model(card, worker_config(path, max_model_len, quantization=quantization, backend=backend))
     pack_weights(model, bind_gemm(backend))
     kernels = bind_rows(backend, torch.float32)
     if kernels is not None:

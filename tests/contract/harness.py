@@ -42,7 +42,7 @@ class Paged:
         self.windows = sorted(set(self.card.layer_windows), key=lambda window: window or 0)
         self.group_of_layer = tuple(self.windows.index(window) for window in self.card.layer_windows)
         shape = (self.num_blocks, self.block_size, self.card.num_kv_heads, self.card.head_size)
-        dtype = self.model.lm_head.weight.dtype
+        dtype = self.model.model.norm.weight.dtype
         self.kv = tuple(
             KVLayer(torch.full(shape, torch.nan, dtype=dtype), torch.full(shape, torch.nan, dtype=dtype))
             for _ in self.card.layer_windows
