@@ -47,6 +47,7 @@ def _record(decided: Decided) -> dict[str, object]:
     record["model"] = decided.card.path
     record["model_type"] = decided.card.model_type
     record["dtype"] = decided.worker.dtype
+    record["quantization"] = decided.worker.quantization
     record["num_parameters"] = decided.card.num_parameters
     record["max_num_seqs"] = decided.scheduler.max_num_seqs
     record["max_num_batched_tokens"] = decided.scheduler.max_num_batched_tokens
@@ -62,7 +63,7 @@ def _table(decided: Decided) -> str:
     )
     rows = [
         ("model", f"{card.architecture or card.model_type} at {card.path}"),
-        ("parameters", f"{card.num_parameters:,} in {decided.worker.dtype}"),
+        ("parameters", f"{card.num_parameters:,} in {decided.worker.quantization or decided.worker.dtype}"),
         ("weights", in_bytes(plan.weight_bytes)),
         ("activations", f"{in_bytes(plan.activation_bytes)} for {_step(decided)}"),
         ("process", in_bytes(plan.overhead_bytes)),

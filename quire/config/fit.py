@@ -1,7 +1,7 @@
 """Memory arithmetic: what weights, activations and KV need, before anything is loaded. Nothing is probed.
 
 Not here: how much memory there is (machine.py), how KV lies in blocks (kv_layout.py).
-Door: Demand, Room, MemoryPlan, fit.
+Door: Demand, Kernels, Room, MemoryPlan, fit.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from msgspec import Struct
 
 from quire.config.card import Card
-from quire.config.decided import DType, KVLayout
+from quire.config.decided import DType, KVLayout, LinearBackend
 from quire.config.kv_layout import blocks_for, tokens_for
+from quire.config.quantization import Form, Scheme
 from quire.config.units import in_bytes
 from quire.errors import DoesNotFit
 
@@ -27,6 +28,19 @@ _SLACK = 10
 _QUERY_TILE = 256
 _GATHERED_TOKENS = 1 << 14
 """Queries and keys that the plain attention backend holds at once (attention/torch_sdpa.py)."""
+_TILE_ROWS, _STEP_TOKENS, _CHUNK_TOKENS = 48, 64, 1024
+"""Queries x heads that a native kernel computes together, and keys of a step and of a chunk."""
+_PREPARED_BYTES, _PREPARED_ROWS = 1 << 18, 96
+"""Inputs of a quantised product that are rewritten at a time: so many bytes, but at least so many rows."""
+
+
+class Kernels(Struct, frozen=True):
+    """What computes, as far as its memory depends on it. ``scheme`` None: weights in the model's own type."""
+
+    attention_backend: str = "torch_sdpa"
+    linear_backend: LinearBackend = "torch"
+    num_threads: int = 1
+    scheme: Scheme | None = None
 
 
 class Demand(Struct, frozen=True):
@@ -40,6 +54,7 @@ class Demand(Struct, frozen=True):
     max_num_batched_tokens: int
     max_model_len: int
     is_exact: bool
+    kernels: Kernels = Kernels()
 
 
 class Room(Struct, frozen=True):
@@ -79,9 +94,24 @@ class MemoryPlan(Struct, frozen=True):
         return self.weight_bytes + self.activation_bytes + self.overhead_bytes + self.kv_bytes
 
 
-def weight_bytes(card: Card, dtype: DType) -> int:
-    """All parameters in the type in which they are used."""
-    return card.num_parameters * ELEMENT_BYTES[dtype]
+def weight_bytes(card: Card, dtype: DType, scheme: Scheme | None = None) -> int:
+    """All parameters as they are used: quantised ones with their scales and zero points, others in the model's type."""
+    if scheme is None:
+        return card.num_parameters * ELEMENT_BYTES[dtype]
+    quantised, dense = 0, card.num_parameters
+    for form, columns, depth, count in _quantised_weights(card, scheme):
+        quantised += count * form.num_bytes(columns, depth)
+        dense -= count * columns * depth
+    return quantised + max(0, dense) * ELEMENT_BYTES[dtype]
+
+
+def _quantised_weights(card: Card, scheme: Scheme) -> list[tuple[Form, int, int, int]]:
+    """Form, columns, depth and number of each kind of weight that a scheme takes."""
+    hidden, inner = card.hidden_size, card.intermediate_size
+    queries, kv = card.num_heads * card.head_size, card.num_kv_heads * card.head_size
+    of_a_layer = ((queries + 2 * kv, hidden), (hidden, queries), (2 * inner, hidden), (hidden, inner))
+    projections = [(scheme.projections, columns, depth, card.num_layers) for columns, depth in of_a_layer]
+    return [*projections, (scheme.head, card.vocab_size, hidden, 1)]
 
 
 def activation_bytes(demand: Demand, max_model_len: int) -> int:
@@ -97,11 +127,26 @@ def activation_bytes(demand: Demand, max_model_len: int) -> int:
     rotated = tokens * (card.num_heads + card.num_kv_heads) * card.head_size * 4
     mlp = 3 * tokens * card.intermediate_size * element
     logits = 3 * min(demand.max_num_seqs, tokens) * card.vocab_size * 4
-    counted = stream + max(projected + rotated + _attention_bytes(demand, max_model_len), mlp) + logits
+    attention = _attention_bytes(demand, max_model_len)
+    counted = stream + max(projected + rotated + attention, mlp) + logits + _prepared_bytes(demand)
     return counted + counted // _SLACK
 
 
+def _prepared_bytes(demand: Demand) -> int:
+    """What quantised products make before they multiply: of inputs, a block of rows at a time
+    (native/quantized/quantized_methods.cpp); by the reference, a whole weight in float32 twice."""
+    scheme = demand.kernels.scheme
+    if scheme is None:
+        return 0
+    weights = _quantised_weights(demand.card, scheme)
+    if demand.kernels.linear_backend == "torch":
+        return max(2 * 4 * columns * depth for _, columns, depth, _ in weights)
+    return max(_PREPARED_BYTES, *(_PREPARED_ROWS * (depth * 4 + 128) for _, _, depth, _ in weights))
+
+
 def _attention_bytes(demand: Demand, max_model_len: int) -> int:
+    if demand.kernels.attention_backend == "cpu":
+        return _native_attention_bytes(demand, max_model_len)
     card, element = demand.card, ELEMENT_BYTES[demand.dtype]
     kept = max(max_model_len, min(_GATHERED_TOKENS, demand.max_num_seqs * max_model_len))
     gathered = 2 * kept * card.num_kv_heads * card.head_size * element
@@ -112,6 +157,18 @@ def _attention_bytes(demand: Demand, max_model_len: int) -> int:
     # With a soft cap scores are held in four versions, and keys and values once more in float32 for each query head.
     widened = 2 * max_model_len * card.num_heads * card.head_size * 4
     return gathered + mask + widened + 4 * queries * card.num_heads * max_model_len * 4
+
+
+def _native_attention_bytes(demand: Demand, max_model_len: int) -> int:
+    """Each thread's scratch and, for tiles whose keys several threads share, a state for each chunk of them
+    (native/attention/attention.h, schedule.cpp)."""
+    threads = max(1, demand.kernels.num_threads)
+    width = -(-demand.card.head_size // 16) * 16
+    state = 4 * (_TILE_ROWS * (width + 16) + 64)
+    scratch = 4 * (_TILE_ROWS * (width + 2 * _STEP_TOKENS) + (2 * _STEP_TOKENS + 16) * width) + 2 * state + 4096
+    # A tile is shared when it costs over half of a piece, and there are four pieces a thread.
+    shared = 0 if threads == 1 else 2 * 4 * threads * (-(-max_model_len // _CHUNK_TOKENS) + 1)
+    return threads * scratch + shared * state
 
 
 def fit(demand: Demand, room: Room) -> MemoryPlan:
@@ -147,7 +204,7 @@ def fit(demand: Demand, room: Room) -> MemoryPlan:
     return MemoryPlan(
         available_bytes=room.available_bytes,
         budget_bytes=_budget(room),
-        weight_bytes=weight_bytes(demand.card, demand.dtype),
+        weight_bytes=weight_bytes(demand.card, demand.dtype, demand.kernels.scheme),
         activation_bytes=activations,
         overhead_bytes=OVERHEAD_BYTES,
         kv_bytes=num_blocks * block_bytes,
@@ -174,7 +231,8 @@ def _budget(room: Room) -> int:
 
 def _kv_room(demand: Demand, room: Room, length: int) -> int:
     """Bytes that KV may take if contexts are this long; -1 or less when the rest alone is too much."""
-    left = _budget(room) - weight_bytes(demand.card, demand.dtype) - OVERHEAD_BYTES - activation_bytes(demand, length)
+    weights = weight_bytes(demand.card, demand.dtype, demand.kernels.scheme)
+    left = _budget(room) - weights - OVERHEAD_BYTES - activation_bytes(demand, length)
     asked = room.kv_bytes
     if room.num_blocks is not None:
         asked = room.num_blocks * demand.layout.bytes_per_block
@@ -198,7 +256,8 @@ def _largest(demand: Demand, room: Room) -> int:
 
 
 def _does_not_fit(demand: Demand, room: Room, length: int, largest: int) -> DoesNotFit:
-    weights, activations = weight_bytes(demand.card, demand.dtype), activation_bytes(demand, length)
+    weights = weight_bytes(demand.card, demand.dtype, demand.kernels.scheme)
+    activations = activation_bytes(demand, length)
     part = "" if _budget(room) == room.available_bytes else f", of which {in_bytes(_budget(room))} may be used"
     kv = _needed(demand, length)
     asked_bytes = room.kv_bytes

@@ -23,14 +23,6 @@ class FixedOptions:
     distributed_executor_backend: str | None = option(
         None, "Only uni so far: the worker lives in the engine's process.", kind="text", only=("uni",), why=_ONE_DEVICE
     )
-    quantization: str | None = option(
-        None,
-        "Only none so far.",
-        kind="text",
-        only=("none", "None"),
-        why="weights are used in float32, bfloat16 or float16.",
-        also=("q",),
-    )
     enable_chunked_prefill: bool = option(
         True,
         "Always on.",

@@ -26,6 +26,12 @@ class ModelOptions:
         "Type of weights and KV; auto keeps the checkpoint's.",
         choices=("auto", "half", "float16", "bfloat16", "float", "float32"),
     )
+    quantization: str | None = option(
+        None,
+        "Quantise weights when they are loaded: a name on the shelf quant (int8, int4, int4_sym, w8a8), or none.",
+        kind="text",
+        also=("q",),
+    )
     max_model_len: int | None = option(
         None,
         "Context length, 25k or 25K too; auto: the longest that fits. Default: the model's, or what fits.",

@@ -1,6 +1,7 @@
 """Asked + card + machine -> decided, each value with its reason.
 
-Not here: the arithmetic of memory (fit.py), the server's and the text's slices (decide_server.py, decide_text.py).
+Not here: the arithmetic of memory (fit.py), what has a file of its own (decide_quantization.py, decide_server.py,
+decide_text.py).
 Door: resolve, resolve_engine.
 """
 
@@ -14,11 +15,12 @@ from msgspec import Struct
 from quire import plugins
 from quire.config.asked import Asked, EngineOptions
 from quire.config.card import Card, read_card
+from quire.config.decide_quantization import decide_quantization, scheme_of
 from quire.config.decide_server import decide_server
 from quire.config.decide_text import decide_text
 from quire.config.decided import DType, KVConfig, KVLayout, LinearBackend, SchedulerConfig, WorkerConfig
 from quire.config.env import Env, read_env
-from quire.config.fit import ELEMENT_BYTES, Demand, MemoryPlan, Room, fit
+from quire.config.fit import ELEMENT_BYTES, Demand, Kernels, MemoryPlan, Room, fit
 from quire.config.fixed import FixedOptions
 from quire.config.hub import Source, locate
 from quire.config.kv_layout import lay_out
@@ -83,8 +85,11 @@ def _resolve(options: EngineOptions, usage: Usage, machine: Machine, env: Env) -
     device = _device(options, machine, env, ledger)
     dtype = _dtype(options, card, device, ledger)
     max_num_seqs, max_num_batched_tokens = _step_bounds(options, usage, ledger)
+    quantization = decide_quantization(options.model.quantization, card, ledger)
     layout = _layout(options, card, dtype)
-    plan = _fit(options, card, dtype, layout, (max_num_seqs, max_num_batched_tokens), machine)
+    scheme = scheme_of(quantization)
+    kernels = Kernels(device.attention_backend, device.linear_backend, device.num_threads, scheme)
+    plan = _fit(options, card, dtype, layout, (max_num_seqs, max_num_batched_tokens), machine, kernels)
     _note_memory(options, card, plan, ledger)
     if options.scheduler.scheduling_policy not in plugins.names("scheduler.policies"):
         shelf = ", ".join(plugins.names("scheduler.policies"))
@@ -115,6 +120,7 @@ def _resolve(options: EngineOptions, usage: Usage, machine: Machine, env: Env) -
         max_model_len=plan.max_model_len,
         attention_backend=device.attention_backend,
         linear_backend=device.linear_backend,
+        quantization=quantization,
         num_threads=device.num_threads,
         seed=options.model.seed,
         logits_processors=options.model.logits_processors,
@@ -273,7 +279,13 @@ def _layout(options: EngineOptions, card: Card, dtype: DType) -> KVLayout:
 
 
 def _fit(
-    options: EngineOptions, card: Card, dtype: DType, layout: KVLayout, bounds: tuple[int, int], machine: Machine
+    options: EngineOptions,
+    card: Card,
+    dtype: DType,
+    layout: KVLayout,
+    bounds: tuple[int, int],
+    machine: Machine,
+    kernels: Kernels,
 ) -> MemoryPlan:
     asked = options.model.max_model_len
     is_exact = asked not in (None, AUTO)
@@ -286,7 +298,7 @@ def _fit(
     cache = options.cache
     if cache.kv_cache_memory_bytes is not None and cache.num_gpu_blocks_override is not None:
         raise ConfigError("--kv-cache-memory-bytes and --num-gpu-blocks-override both set the size of KV; give one.")
-    demand = Demand(card, dtype, layout, bounds[0], bounds[1], longest, is_exact)
+    demand = Demand(card, dtype, layout, bounds[0], bounds[1], longest, is_exact, kernels)
     room = Room(
         machine.available_bytes,
         machine.limited_by,

@@ -31,6 +31,16 @@ def test_a_plan_for_programs_has_all_numbers(model: str, capsys: pytest.CaptureF
     assert plan["total_bytes"] == sum(plan[part] for part in parts) <= plan["budget_bytes"]
 
 
+def test_a_plan_counts_quantised_weights(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {}
+    for quantization in ("none", "int8", "int4"):
+        assert main(["plan", model, "--load-format", "dummy", "--json", "--quantization", quantization]) == 0
+        plan = json.loads(capsys.readouterr().out)
+        assert plan["quantization"] == (None if quantization == "none" else quantization)
+        sizes[quantization] = plan["weight_bytes"]
+    assert sizes["int4"] < sizes["int8"] < sizes["none"]
+
+
 def test_what_does_not_fit_is_refused_with_the_way_out(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--load-format", "dummy", "--max-model-len", "1K", "--num-gpu-blocks-override", "2"]
     assert main(["plan", model, *arguments]) == MISTAKE

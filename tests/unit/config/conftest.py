@@ -11,6 +11,7 @@ SHELVES = {
     "attention": ["cpu", "torch_sdpa"],
     "scheduler.policies": ["fcfs", "priority"],
     "platforms": ["cpu"],
+    "quant": ["int4", "int4_sym", "int8", "w8a8"],
 }
 
 

@@ -7,8 +7,9 @@ from msgspec.structs import replace
 
 from quire.config.card import Card, read_card
 from quire.config.decided import DType
-from quire.config.fit import OVERHEAD_BYTES, Demand, Room, activation_bytes, fit, weight_bytes
+from quire.config.fit import OVERHEAD_BYTES, Demand, Kernels, Room, activation_bytes, fit, weight_bytes
 from quire.config.kv_layout import blocks_for, lay_out
+from quire.config.quantization import Form, Scheme
 from quire.config.units import in_bytes
 from quire.errors import DoesNotFit
 from tests.unit.config.checkpoints import write_checkpoint
@@ -42,9 +43,42 @@ def demand(
     return Demand(card, dtype, layout, seqs, 2048, length, is_exact)
 
 
+def with_kernels(asked: Demand, kernels: Kernels) -> Demand:
+    return replace(asked, kernels=kernels)
+
+
 def test_weights_are_parameters_in_the_type_they_are_used_in(card: Card) -> None:
     assert card.num_parameters == pytest.approx(1_235_814_400, rel=1e-3)
     assert weight_bytes(card, "bfloat16") * 2 == weight_bytes(card, "float32")
+
+
+def test_quantised_weights_are_counted_with_scales_and_zero_points(card: Card) -> None:
+    scheme = Scheme(projections=Form(4, 128, zero_points=True), head=Form(8))
+    head, norms = 128256 * 2048, (4 * 16 + 1) * 2048
+    projections = card.num_parameters - head - norms
+    # 4 bits, and 4 bytes of scale and 1 of zero point to 128 weights; the head in 8 bits with a scale to 2048.
+    expected = projections / 2 + projections / 128 * 5 + head + 128256 * 4 + norms * 2
+    assert weight_bytes(card, "bfloat16", scheme) == pytest.approx(expected, rel=1e-4)
+
+
+def test_quantised_products_have_scratch_of_their_own(card: Card) -> None:
+    scheme = Scheme(projections=Form(8), head=Form(8))
+    plain = activation_bytes(demand(card), 8192)
+    native = activation_bytes(with_kernels(demand(card), Kernels(linear_backend="native", scheme=scheme)), 8192)
+    reference = activation_bytes(with_kernels(demand(card), Kernels(scheme=scheme)), 8192)
+    assert 0 < native - plain < 8 * 2**20 < 2 * 4 * 128256 * 2048 < reference - plain
+
+
+def test_native_attention_needs_little_whatever_the_context(card: Card) -> None:
+    def scratch(length: int, threads: int) -> int:
+        wide = replace(demand(card), max_num_batched_tokens=1, max_num_seqs=1)
+        native = with_kernels(wide, Kernels(attention_backend="cpu", num_threads=threads))
+        return activation_bytes(native, length)
+
+    assert scratch(131072, 1) == scratch(128, 1)
+    assert scratch(131072, 8) - scratch(128, 8) < 256 * 2**20
+    oracle = replace(demand(card), max_num_batched_tokens=1, max_num_seqs=1)
+    assert scratch(131072, 2) < activation_bytes(oracle, 131072) / 4
 
 
 def test_the_pool_never_exceeds_what_the_sequences_can_use(card: Card) -> None:

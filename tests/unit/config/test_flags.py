@@ -74,7 +74,7 @@ def test_json_comes_whole_or_by_dotted_keys() -> None:
 
 
 def test_short_spellings_work() -> None:
-    assert read("-tp", "1", "-q", "none").engine.fixed.quantization == "none"
+    assert read("-tp", "1", "-q", "none").engine.model.quantization == "none"
     assert read("--device-memory-utilization", "0.5").engine.cache.gpu_memory_utilization == 0.5
 
 

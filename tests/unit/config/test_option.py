@@ -97,7 +97,6 @@ def test_a_wrong_argument_is_refused_in_one_line(
         ("pipeline_parallel_size", 2),
         ("data_parallel_size", 4),
         ("distributed_executor_backend", "ray"),
-        ("quantization", "awq"),
         ("enable_chunked_prefill", False),
         ("tokenizer_mode", "mistral"),
         ("runner", "pooling"),
@@ -109,8 +108,8 @@ def test_a_value_that_is_not_served_yet_is_refused_with_the_reason(name: str, va
 
 
 def test_the_one_value_of_a_fixed_option_is_taken() -> None:
-    fixed = engine_options(tensor_parallel_size=1, quantization="none", distributed_executor_backend="uni", tp=1).fixed
-    assert (fixed.tensor_parallel_size, fixed.quantization, fixed.distributed_executor_backend) == (1, "none", "uni")
+    fixed = engine_options(tensor_parallel_size=1, distributed_executor_backend="uni", tp=1).fixed
+    assert (fixed.tensor_parallel_size, fixed.distributed_executor_backend) == (1, "uni")
 
 
 def test_a_secret_is_never_shown() -> None:

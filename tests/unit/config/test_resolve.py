@@ -40,6 +40,7 @@ def of_server(name: str) -> Callable[[Decided], object]:
 EFFECTS: dict[str, tuple[str, Callable[[Decided], object], object]] = {
     "skip_tokenizer_init": ("true", lambda d: d.text.skip_tokenizer_init, True),
     "dtype": ("half", lambda d: (d.worker.dtype, d.kv.layout.bytes_per_block), ("float16", 8192)),
+    "quantization": ("int8", lambda d: d.worker.quantization, "int8"),
     "max_model_len": ("1K", lambda d: (d.scheduler.max_model_len, d.text.max_model_len), (1024, 1024)),
     "seed": ("7", lambda d: (d.worker.seed, d.text.seed), (7, 7)),
     "max_logprobs": ("-1", lambda d: d.text.max_logprobs, -1),
@@ -180,9 +181,7 @@ def test_the_device_and_its_backend_come_from_the_shelves(model: Path) -> None:
         decide(model, attention_backend="FLASH_ATTN")
 
 
-def test_the_native_kernels_multiply_where_they_were_built(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_native_kernels_multiply_where_they_were_built(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     platform = plugins.load("platforms", "cpu")
     monkeypatch.setattr(platform, "linear_backends", lambda: ("native", "torch"))
     assert decide(model).worker.linear_backend == "native"

@@ -1,0 +1,54 @@
+"""How weights are to be quantised when they are loaded.
+
+Not here: what that takes (fit.py, quantization.py), doing it (worker/quantise.py).
+Door: decide_quantization, scheme_of.
+"""
+
+from __future__ import annotations
+
+from quire import plugins
+from quire.config.card import Card
+from quire.config.ledger import Ledger
+from quire.config.quantization import Form, Scheme
+from quire.errors import UnsupportedFlag
+
+_NONE = ("none", "None")
+_FORMATS = ("awq", "awq_marlin", "bitsandbytes", "compressed-tensors", "fp8", "gguf", "gptq", "gptq_marlin", "mxfp4")
+"""Formats of checkpoints that people know by these names elsewhere; Quire quantises plain weights by itself."""
+
+
+def decide_quantization(asked: str | None, card: Card, ledger: Ledger) -> str | None:
+    """A name on the shelf quant, or None.
+
+    Raises: UnsupportedFlag, which lists the shelf, for any other name.
+    """
+    if asked is None or asked in _NONE:
+        ledger.note("quantization", "none", f"weights stay in {card.dtype} or what --dtype says")
+        return None
+    shelf = plugins.names("quant")
+    if asked not in shelf:
+        known = " names a format of checkpoints, which is not served yet" if asked in _FORMATS else " is unknown"
+        raise UnsupportedFlag(
+            f"--quantization {asked}{known}; Quire quantises plain weights when it loads them, as: {', '.join(shelf)}, "
+            "or none."
+        )
+    scheme = scheme_of(asked)
+    assert scheme is not None
+    ledger.note("quantization", asked, f"{_told(scheme.projections)}; the head {_told(scheme.head)}")
+    return asked
+
+
+def scheme_of(name: str | None) -> Scheme | None:
+    """What a name on the shelf stands for."""
+    if name is None:
+        return None
+    scheme = plugins.load("quant", name).SCHEME
+    assert isinstance(scheme, Scheme)
+    return scheme
+
+
+def _told(form: Form) -> str:
+    scales = "a scale for each column" if form.group is None else f"a scale for each {form.group}"
+    zeros = " and a zero point" if form.zero_points else ""
+    inputs = ", inputs in 8 bits too" if form.int8_inputs else ""
+    return f"{form.bits} bits with {scales}{zeros}{inputs}"
