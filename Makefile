@@ -51,7 +51,7 @@ bench: $(INSTALLED)  ## Race the other engines where they are set up, or else ru
 bench-peers-setup: $(INSTALLED_DEV)  ## Make the other engines' environments and files (once; long)
 	PIP_ARGS="$(PIP_ARGS)" bash benchmarks/peers/setup.sh
 
-bench-peers: $(INSTALLED)  ## Race other engines (BENCH_PEERS_ARGS) on a quiet machine, about 15 minutes
+bench-peers: $(INSTALLED)  ## Race other engines (BENCH_PEERS_ARGS) on a quiet machine; it says how long
 	$(BIN)/python -m benchmarks.peers.race $(BENCH_PEERS_ARGS)
 
 install: $(INSTALLED)  ## Install the package and what it needs into .venv

@@ -1,7 +1,8 @@
 """Who can race: how each engine is started, on which file of the model, and with whom it compares.
 
-Not here: starting them (peer_process.py), making their environments (setup.sh).
-Door: Racer, line_up, BF16_RACERS.
+Not here: starting them (peer_process.py, server_process.py), making their environments (setup.sh), what is asked of
+them (parts.py).
+Door: Racer, line_up; Server, servers.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ from pathlib import Path
 
 from msgspec import Struct
 
-BF16_RACERS = ("quire", "vllm", "llama.cpp", "openvino")
+SERVED_NAME = "served"
 
 
 class Racer(Struct, frozen=True):
-    """One engine with one form of the model. ``bits``: racers with as many bits a weight are compared."""
+    """One engine with one form of the model. ``bits``: racers with as many bits a weight are compared.
+
+    ``most_prompts``: of a job's requests only so many are run (0: all), because the engine takes one after the other;
+    its figure is then of these, and the record says so. ``pace`` and ``start_s``, for the estimate of how long a race
+    takes: the share of the machine's limit that it reached, and the seconds of its start, where we have raced it.
+    """
 
     name: str
     module: str
@@ -24,6 +30,9 @@ class Racer(Struct, frozen=True):
     form: str
     bits: int
     environment: Mapping[str, str] = {}
+    most_prompts: int = 0
+    pace: float = 0.5
+    start_s: float = 3.0
 
     @property
     def is_quire(self) -> bool:
@@ -34,27 +43,68 @@ class Racer(Struct, frozen=True):
         return next((str(path) for path in (self.python, self.model) if not path.exists()), "")
 
 
+class Server(Struct, frozen=True):
+    """One engine's HTTP server for one checkpoint. ``cache_variable``: names the folder of its compiled programs."""
+
+    name: str
+    command: tuple[str, ...]
+    model: Path
+    environment: Mapping[str, str] = {}
+    cache_variable: str = ""
+    start_s: float = 3.0
+
+    @property
+    def is_quire(self) -> bool:
+        return self.name == "quire"
+
+    def missing(self) -> str:
+        """What setup.sh has not made; empty when all is there."""
+        needed = (Path(self.command[0]), self.model / "tokenizer.json")
+        return next((str(path) for path in needed if not path.exists()), "")
+
+
 def line_up(folder: Path, checkpoint: Path, quire_python: Path) -> dict[str, Racer]:
     """All racers by name, for the folder that setup.sh filled and the checkpoint that it converted."""
     forms = folder / "models" / checkpoint.name
-    vllm, own_threads = _vllm_environments(folder)
+    every_core, own_threads = _vllm_environments(folder)
+    vllm, llama, openvino = (_python(folder, name) for name in ("vllm", "llama_cpp", "openvino"))
     racers = [
-        Racer("quire", "quire_peer", quire_python, checkpoint, "bf16", 16),
-        Racer("vllm", "vllm_peer", _python(folder, "vllm"), checkpoint, "bf16", 16, vllm),
-        Racer("vllm-default", "vllm_peer", _python(folder, "vllm"), checkpoint, "bf16", 16, own_threads),
-        Racer("llama.cpp", "llama_cpp_peer", _python(folder, "llama_cpp"), forms / "bf16.gguf", "bf16", 16),
-        Racer("openvino", "openvino_peer", _python(folder, "openvino"), forms / "openvino-fp16", "fp16", 16),
-        Racer("quire-int8", "quire_peer", quire_python, checkpoint, "int8", 8),
-        Racer("quire-w8a8", "quire_peer", quire_python, checkpoint, "w8a8", 8),
-        Racer("quire-int4", "quire_peer", quire_python, checkpoint, "int4", 4),
+        Racer("quire", "quire_peer", quire_python, checkpoint, "bf16", 16, pace=0.8),
+        Racer("vllm", "vllm_peer", vllm, checkpoint, "bf16", 16, every_core, pace=0.33, start_s=60),
+        Racer("vllm-default", "vllm_peer", vllm, checkpoint, "bf16", 16, own_threads, pace=0.3, start_s=60),
+        Racer("llama.cpp", "llama_cpp_peer", llama, forms / "bf16.gguf", "bf16", 16, pace=0.4),
+        Racer("openvino", "openvino_peer", openvino, forms / "openvino-fp16", "fp16", 16, pace=0.65, start_s=5),
+        Racer(
+            "transformers", "transformers_peer", openvino, checkpoint, "bf16", 16, most_prompts=8, pace=0.4, start_s=8
+        ),
     ]
+    for form, bits in (("int8", 8), ("w8a8", 8), ("int4", 4)):
+        racers.append(Racer(f"quire-{form}", "quire_peer", quire_python, checkpoint, form, bits, pace=0.45, start_s=6))
     for form, bits in (("q8_0", 8), ("q4_k_m", 4)):
-        python, model = _python(folder, "llama_cpp"), forms / f"{form}.gguf"
-        racers.append(Racer(f"llama.cpp-{form}", "llama_cpp_peer", python, model, form, bits))
+        model = forms / f"{form}.gguf"
+        racers.append(Racer(f"llama.cpp-{form}", "llama_cpp_peer", llama, model, form, bits, pace=0.15))
     for form, bits in (("int8", 8), ("int4", 4)):
-        python, model = _python(folder, "openvino"), forms / f"openvino-{form}"
-        racers.append(Racer(f"openvino-{form}", "openvino_peer", python, model, form, bits))
+        model = forms / f"openvino-{form}"
+        racers.append(Racer(f"openvino-{form}", "openvino_peer", openvino, model, form, bits, pace=0.35, start_s=5))
     return {racer.name: racer for racer in racers}
+
+
+def servers(folder: Path, model: Path, quire_python: Path, *, port: int, kv_bytes: int, num_seqs: int) -> list[Server]:
+    """The servers of the engines that have one here, for a checkpoint with a tokenizer; each on a port of its own.
+
+    The same settings for all: bf16, no prefix caching, ``num_seqs`` sequences at once. ``kv_bytes`` of KV for Quire;
+    vLLM takes whole GiB, so it gets 4.
+    """
+    every_core, _ = _vllm_environments(folder)
+    same = ["--served-model-name", SERVED_NAME, "--dtype", "bfloat16", "--no-enable-prefix-caching"]
+    same += ["--max-model-len", "2048", "--max-num-seqs", str(num_seqs)]
+    quire = (str(quire_python), "-m", "quire", "serve", str(model), "--port", str(port))
+    # The command `vllm` looks for a package of another name in this build and fails.
+    vllm = (str(_python(folder, "vllm")), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model))
+    return [
+        Server("quire", (*quire, "--kv-cache-memory-bytes", str(kv_bytes), *same), model),
+        Server("vllm", (*vllm, "--port", str(port + 1), *same), model, every_core, "VLLM_CACHE_ROOT", 45),
+    ]
 
 
 def _vllm_environments(folder: Path) -> tuple[Mapping[str, str], Mapping[str, str]]:

@@ -20,28 +20,34 @@ _LINES = {16: "-", 8: "--", 4: ":"}
 def curves(records: Sequence[dict[str, object]]) -> tuple[dict[tuple[str, int], Points], Points]:
     """For each racer (with its bits) the points (requests, output tokens/s), and those of the machine's limit.
 
-    Of several jobs with as many requests the last counts. Jobs that count prompt tokens are left out.
+    Points are the jobs of 128 + 64 tokens, of which all requests were run. Racers with one point are left out, and so
+    is the limit of forms with fewer bits than 16.
     """
     racers: dict[tuple[str, int], dict[int, float]] = {}
     limit: dict[int, float] = {}
     for one in records:
-        if one.get("unit") != "output tokens/s":
+        if one.get("unit") != "output tokens/s" or not str(one.get("job")).endswith(" x 128 + 64"):
+            continue
+        if one["num_run"] != one["num_requests"]:
             continue
         at = int(str(one["num_requests"]))
         racers.setdefault((str(one["racer"]), int(str(one["bits"]))), {})[at] = float(str(one["value"]))
-        if one["limit"] is not None:
+        if one["limit"] is not None and one["bits"] == 16:
             limit[at] = float(str(one["limit"]))
-    return {name: sorted(points.items()) for name, points in racers.items()}, sorted(limit.items())
+    found = {name: sorted(points.items()) for name, points in racers.items() if len(points) > 1}
+    return found, sorted(limit.items()) if found else []
 
 
 def draw(records: Sequence[dict[str, object]], target: Path) -> None:
-    """Write the picture."""
+    """Write the picture, if there is a curve."""
     import matplotlib  # type: ignore[import-not-found, unused-ignore]  # the environment `plot`
 
     matplotlib.use("Agg")
     from matplotlib import pyplot  # type: ignore[import-not-found, unused-ignore]
 
     racers, limit = curves(records)
+    if not racers:
+        return
     figure, axes = pyplot.subplots(figsize=(8, 5), dpi=130)
     if limit:
         across, up = [at for at, _ in limit], [value for _, value in limit]

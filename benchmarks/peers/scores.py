@@ -1,7 +1,7 @@
-"""What came out of a race: medians, shares of the machine's limit, ratios of Quire to the others, and their table.
+"""What came out of a race: medians, shares of the machine's limit, ratios of Quire to the others.
 
-Not here: running (race.py), drawing (plot.py).
-Door: Score, EngineFacts, score, standings.
+Not here: running (rounds.py, serving.py), what they should be (goals.py), tables (standings.py), drawing (plot.py).
+Door: Reading, Score, score, EngineFacts, Failure.
 """
 
 from __future__ import annotations
@@ -11,18 +11,34 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from quire.bench.figures import percentile
-from quire.bench.jobs import counts_prompts, name_of
-from quire.bench.offline import Batch
-from quire.bench.report import table
+
+SMALLER_IS_BETTER = ("s", "MB")
 
 
-class Score(Struct, frozen=True):
-    """One racer's figure in one job: tokens a second, the median of ``runs``.
+class Reading(Struct, frozen=True):
+    """One figure of one racer: a job in a round. ``num_run``: how many of ``num_requests`` were really run.
 
-    ``limit``: the machine's at these weights, None where it is not known. ``quire_ratio``: Quire's figure over this
-    one, None for Quire itself and where Quire did not run. ``same_first_tokens``: the share of sequences whose first
-    token is Quire's; engines round differently, so a little below 1 is usual on random weights, and near 0 is a broken
-    model.
+    ``first_tokens``: the first token of each sequence, in the order of the prompts; equal rounds have equal prompts.
+    """
+
+    racer: str
+    job: str
+    unit: str
+    value: float
+    round: int = 0
+    num_requests: int = 0
+    num_run: int = 0
+    first_tokens: tuple[int, ...] = ()
+
+
+class Score(Struct, frozen=True, tag_field="record", tag="score"):
+    """One racer's figure in one job: the median of ``runs``, in ``unit``.
+
+    ``limit``: the machine's at these weights, None where it is not known. ``quire_ratio``: how many times better than
+    this one Quire is (its figure over this one; where smaller is better, this one over its figure), None for Quire
+    itself and where Quire did not run. ``same_first_tokens``: the share of sequences whose first token is Quire's;
+    engines round differently, so a little below 1 is usual on random weights, and near 0 is a broken model.
+    ``num_run``: where an engine takes requests one by one, how many of the job's ``num_requests`` were run.
     """
 
     racer: str
@@ -30,6 +46,7 @@ class Score(Struct, frozen=True):
     bits: int
     job: str
     num_requests: int
+    num_run: int
     unit: str
     value: float
     runs: tuple[float, ...]
@@ -38,51 +55,45 @@ class Score(Struct, frozen=True):
     same_first_tokens: float | None
 
 
-class EngineFacts(Struct, frozen=True):
-    """One racer: its version and settings, seconds from its process' start to the first token, the most memory seen."""
+class EngineFacts(Struct, frozen=True, tag_field="record", tag="engine"):
+    """One racer: its version and settings, seconds from its process' start to the first token, and resident memory.
+
+    ``resident_start_mb``: once its first token has been computed; ``resident_mb``: the most that was seen.
+    """
 
     racer: str
     version: str
     settings: dict[str, object]
     start_s: tuple[float, ...]
+    resident_start_mb: float
     resident_mb: float
 
 
-class Failure(Struct, frozen=True):
-    """What a racer could not do."""
+class Failure(Struct, frozen=True, tag_field="record", tag="failure"):
+    """What a racer could not do, or, with ``is_left_out``, what it was not asked because its time was up."""
 
     racer: str
     job: str
     error: str
-
-
-class Run(Struct, frozen=True):
-    """One job of one racer in one round."""
-
-    racer: str
-    batch: Batch
-    seconds: float
-    first_tokens: tuple[int, ...]
-
-    @property
-    def rate(self) -> float:
-        batch = self.batch
-        return (batch.num_input_tokens if counts_prompts(batch) else batch.num_output_tokens) / self.seconds
+    is_left_out: bool = False
 
 
 def score(
-    runs: Sequence[Run], bits: Mapping[str, int], quires: Sequence[str], limits: Mapping[str, float]
+    readings: Sequence[Reading],
+    bits: Mapping[str, int],
+    quires: Sequence[str],
+    limits: Mapping[tuple[int, str], float],
 ) -> list[Score]:
     """The scores, by job and then in the order of ``bits``.
 
-    ``bits`` of each racer; ``quires``: which racers are Quire (the fastest of as many bits is compared); ``limits``:
-    the machine's for each job's name at 16 bits.
+    ``bits`` of each racer; ``quires``: which racers are Quire (the best of as many bits is compared); ``limits``: the
+    machine's, for bits and a job's name.
     """
-    by_job: dict[str, dict[str, list[Run]]] = {}
-    for run in runs:
-        by_job.setdefault(name_of(run.batch), {}).setdefault(run.racer, []).append(run)
+    by_job: dict[str, dict[str, list[Reading]]] = {}
+    for one in readings:
+        by_job.setdefault(one.job, {}).setdefault(one.racer, []).append(one)
     return [
-        _score(job, racer, by_racer, bits, quires, limits.get(job) if bits[racer] == 16 else None)
+        _score(by_racer, racer, bits, quires, limits.get((bits[racer], job)))
         for job, by_racer in by_job.items()
         for racer in bits
         if racer in by_racer
@@ -90,84 +101,49 @@ def score(
 
 
 def _score(
-    job: str,
+    by_racer: Mapping[str, list[Reading]],
     racer: str,
-    by_racer: Mapping[str, list[Run]],
     bits: Mapping[str, int],
     quires: Sequence[str],
     limit: float | None,
 ) -> Score:
-    runs = by_racer[racer]
-    value = _median(runs)
+    mine = by_racer[racer]
+    first = mine[0]
+    value = _median(mine)
+    is_smaller_better = first.unit in SMALLER_IS_BETTER
     rivals = [one for one in quires if one in by_racer and bits[one] == bits[racer]]
-    quire = max(rivals, key=lambda one: _median(by_racer[one]), default=None)
+    pick = min if is_smaller_better else max
+    quire = pick(rivals, key=lambda one: _median(by_racer[one]), default=None)
     ratio = same = None
     if quire is not None and racer not in quires:
-        ratio = _median(by_racer[quire]) / value
-        same = _same_first(runs, by_racer[quire])
-    batch = runs[0].batch
-    unit = "prompt tokens/s" if counts_prompts(batch) else "output tokens/s"
-    rates = tuple(run.rate for run in runs)
-    return Score(racer, racer in quires, bits[racer], job, batch.num_prompts, unit, value, rates, limit, ratio, same)
+        best = _median(by_racer[quire])
+        ratio = value / best if is_smaller_better else best / value
+        same = _same_first(mine, by_racer[quire])
+    return Score(
+        racer=racer,
+        is_quire=racer in quires,
+        bits=bits[racer],
+        job=first.job,
+        num_requests=first.num_requests,
+        num_run=first.num_run,
+        unit=first.unit,
+        value=value,
+        runs=tuple(one.value for one in mine),
+        limit=limit,
+        quire_ratio=ratio,
+        same_first_tokens=same,
+    )
 
 
-def _median(runs: Sequence[Run]) -> float:
-    return percentile(sorted(run.rate for run in runs), 50)
+def _median(readings: Sequence[Reading]) -> float:
+    return percentile(sorted(one.value for one in readings), 50)
 
 
-def _same_first(runs: Sequence[Run], others: Sequence[Run]) -> float:
+def _same_first(mine: Sequence[Reading], theirs: Sequence[Reading]) -> float | None:
+    by_round = {one.round: one.first_tokens for one in theirs}
     pairs = [
         pair
-        for run, other in zip(runs, others, strict=False)  # one that left the race has fewer
-        for pair in zip(run.first_tokens, other.first_tokens, strict=True)
+        for one in mine
+        for pair in zip(one.first_tokens, by_round.get(one.round, ()), strict=False)  # one by one: fewer were run
     ]
-    return sum(mine == theirs for mine, theirs in pairs) / len(pairs)
-
-
-def standings(scores: Sequence[Score], facts: Sequence[EngineFacts]) -> str:
-    """Tables for people: a row for each job, a column for each racer; then start and memory."""
-    racers = list(dict.fromkeys(one.racer for one in scores)) or [fact.racer for fact in facts]
-    found = {(one.job, one.racer): one for one in scores}
-    rows = []
-    for job in dict.fromkeys(one.job for one in scores):
-        here = [found.get((job, racer)) for racer in racers]
-        limit = next((one.limit for one in here if one and one.limit), None)
-        share = next((100 * one.value / one.limit for one in here if one and one.limit and one.is_quire), None)
-        rows.append(
-            [
-                job,
-                *(f"{one.value:.1f}" if one else "-" for one in here),
-                f"{limit:.0f}" if limit else "-",
-                f"{share:.0f} %" if share else "-",
-                _least_ratio(here),
-            ]
-        )
-    parts = []
-    if rows:
-        parts.append(table(("tokens/s", *racers, "limit", "Quire of it", "Quire / best"), rows))
-        if any(one.quire_ratio is not None for one in scores):
-            parts.append(_ratios(found, racers))
-    if facts:
-        about = [(fact.racer, fact.version, _start(fact), f"{fact.resident_mb:.0f}") for fact in facts]
-        parts.append(table(("engine", "version", "start to first token, s", "resident MB"), about))
-    return "\n\n".join(parts)
-
-
-def _least_ratio(here: Sequence[Score | None]) -> str:
-    ratios = [one.quire_ratio for one in here if one and one.quire_ratio is not None]
-    return f"{min(ratios):.2f} x" if ratios else "-"
-
-
-def _ratios(found: Mapping[tuple[str, str], Score], racers: Sequence[str]) -> str:
-    """Quire over each other racer, with lowest and highest round, and whether both computed the same."""
-    rows = []
-    for (job, racer), one in found.items():
-        if one.quire_ratio is not None and racer in racers:
-            low, high = min(one.runs), max(one.runs)
-            same = "-" if one.same_first_tokens is None else f"{100 * one.same_first_tokens:.0f} %"
-            rows.append((job, racer, f"{one.quire_ratio:.2f} x", f"{low:.1f}", f"{high:.1f}", same))
-    return table(("job", "engine", "Quire / it", "its lowest", "its highest", "same first token"), rows)
-
-
-def _start(fact: EngineFacts) -> str:
-    return f"{percentile(sorted(fact.start_s), 50):.2f}" if fact.start_s else "-"
+    return sum(left == right for left, right in pairs) / len(pairs) if pairs else None

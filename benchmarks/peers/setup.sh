@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Makes what the race needs: one environment for each peer, one checkpoint, and that checkpoint in each peer's form.
+# Makes what the race needs: one environment for each peer, the checkpoints, and the large one in each peer's forms.
 #
 #     bash benchmarks/peers/setup.sh [STEP ...]
 #
-# Steps: checkpoint vllm openvino llama_cpp plot; all of them unless said. A step whose result exists is skipped; one that
+# Steps: checkpoint served vllm openvino llama_cpp plot; all of them unless said. A step whose result exists is skipped; one that
 # cannot be had here is named at the end, and the others go on. Nothing of them is a dependency of Quire.
 #
 # FOLDER      where to (benchmarks/.scratch/peers); a path from the project's root or absolute
 # CHECKPOINT  the checkpoint that all load (benchmarks/.scratch/qwen3-0.6b); written if it is not there
 # SHAPE       the folder whose config.json gives its shapes (quire/bench/shapes/qwen3-0.6b)
-# QUANTISED   1: also the 8-bit and 4-bit forms for llama.cpp and OpenVINO
+# SERVED      where to put checkpoints with a tokenizer, for the servers (benchmarks/.scratch/served)
+# QUANTISED   0: without the 8-bit and 4-bit forms for llama.cpp and OpenVINO
 # PIP_ARGS    further arguments of pip, for example an index that has the CPU build of torch
 # PYTHON      python3.11 unless said: all peers have builds for it
 # QUIRE_PYTHON  Quire's own python, which writes the checkpoint and needs the extra `dev` (.venv/bin/python)
@@ -19,13 +20,14 @@ cd "$(dirname "$0")/../.."
 FOLDER=${FOLDER:-benchmarks/.scratch/peers}
 CHECKPOINT=${CHECKPOINT:-benchmarks/.scratch/qwen3-0.6b}
 SHAPE=${SHAPE:-quire/bench/shapes/qwen3-0.6b}
-QUANTISED=${QUANTISED:-0}
+SERVED=${SERVED:-benchmarks/.scratch/served}
+QUANTISED=${QUANTISED:-1}
 PIP_ARGS=${PIP_ARGS:-}
 PYTHON=${PYTHON:-python3.11}
 QUIRE_PYTHON=${QUIRE_PYTHON:-.venv/bin/python}
 TORCH=torch==2.13.0
 forms_folder=$FOLDER/models/$(basename "$CHECKPOINT")
-export HF_HUB_OFFLINE=1 FOLDER CHECKPOINT SHAPE QUANTISED PIP_ARGS PYTHON QUIRE_PYTHON
+export HF_HUB_OFFLINE=1 FOLDER CHECKPOINT SHAPE SERVED QUANTISED PIP_ARGS PYTHON QUIRE_PYTHON
 
 say() { printf '%s peers: %s\n' "$(date +%H:%M:%S)" "$*"; }
 
@@ -46,6 +48,24 @@ set_up_checkpoint() {
   "$QUIRE_PYTHON" benchmarks/write_checkpoint.py "$SHAPE" "$CHECKPOINT"
   cp "$SHAPE/config.json" "$CHECKPOINT/config.json"  # the older spelling of its fields, which every engine reads
   touch "$CHECKPOINT/.written"
+}
+
+set_up_served() {  # the tiny model, and the large one again, each with a tokenizer: a server gives text
+  set_up_checkpoint
+  local tiny=$SERVED/tiny-llama
+  local large
+  large=$SERVED/$(basename "$CHECKPOINT")
+  if [ ! -f "$tiny/tokenizer.json" ]; then
+    say "writing the tiny checkpoint"
+    "$QUIRE_PYTHON" benchmarks/write_checkpoint.py quire/bench/shapes/tiny-llama "$tiny"
+    cp quire/bench/shapes/tiny-llama/config.json "$tiny/config.json"
+    "$QUIRE_PYTHON" benchmarks/write_tokenizer.py "$tiny"
+  fi
+  if [ ! -f "$large/tokenizer.json" ]; then
+    mkdir -p "$large"
+    ln -sf "$(realpath "$CHECKPOINT")"/*.json "$(realpath "$CHECKPOINT")"/*.safetensors "$large/"
+    "$QUIRE_PYTHON" benchmarks/write_tokenizer.py "$large"
+  fi
 }
 
 set_up_vllm() {
@@ -87,8 +107,11 @@ set_up_openvino() {
     [ -f "$forms_folder/openvino-$form/openvino_model.bin" ] && continue
     set_up_checkpoint
     say "OpenVINO: exporting the checkpoint as $form"
+    local grouped=()
+    [ "$form" = int4 ] && grouped=(--group-size 128 --ratio 1.0)
     "$FOLDER/openvino/bin/optimum-cli" export openvino --model "$CHECKPOINT" --task text-generation-with-past \
-      --weight-format "$form" "$forms_folder/openvino-$form"
+      --weight-format "$form" "${grouped[@]}" "$forms_folder/openvino-$form.part"
+    mv "$forms_folder/openvino-$form.part" "$forms_folder/openvino-$form"
   done
 }
 
@@ -108,7 +131,7 @@ set_up_llama_cpp() {
     [ -f "$forms_folder/$form.gguf" ] && continue
     say "llama.cpp: writing $form.gguf"
     "$FOLDER/llama_cpp/bin/python" benchmarks/peers/write_gguf.py "$CHECKPOINT" "$forms_folder/bf16.gguf" \
-      --quantise "$form" "$forms_folder/$form.gguf"
+      --quantise "$form" "$forms_folder/$form.gguf" 2> "$forms_folder/$form.log" || { tail "$forms_folder/$form.log"; return 1; }
   done
 }
 
@@ -120,12 +143,12 @@ set_up_plot() {
 }
 
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(checkpoint vllm openvino llama_cpp plot)
+[ ${#steps[@]} -gt 0 ] || steps=(checkpoint served vllm openvino llama_cpp plot)
 failed=()
 for step in "${steps[@]}"; do
   case $step in
-    checkpoint | vllm | openvino | llama_cpp | plot) ;;
-    *) echo "There is no step '$step'; there are: checkpoint vllm openvino llama_cpp plot" >&2; exit 2 ;;
+    checkpoint | served | vllm | openvino | llama_cpp | plot) ;;
+    *) echo "There is no step '$step'; there are: checkpoint served vllm openvino llama_cpp plot" >&2; exit 2 ;;
   esac
   if [ ${#steps[@]} -eq 1 ]; then
     "set_up_$step"

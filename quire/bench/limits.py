@@ -1,4 +1,4 @@
-"""What the machine can do at most: bytes read a second, and bf16 and float32 multiplications through torch.
+"""What the machine can do at most: bytes read a second, and bf16, float32 and int8 multiplications through torch.
 
 Not here: the measuring (limits_program.py, a process of its own, so that the engine's threads and memory do not disturb
 it and nothing outside the device stack imports torch), how the figures are compared (jobs.py).
@@ -23,6 +23,8 @@ class Limits(msgspec.Struct, frozen=True):
     float32_gflop_s: float
     num_threads: int
     torch: str
+    int8_gop_s: float = 0.0
+    """int8 by int8 into int32, with two operations a multiplication, as the others count; 0: this torch has none."""
 
 
 def measure_limits(num_threads: int = 0) -> Limits:

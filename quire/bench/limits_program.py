@@ -47,7 +47,17 @@ def _measure(num_threads: int) -> Limits:
         float32_gflop_s=round(rates[torch.float32], 1),
         num_threads=num_threads,
         torch=str(torch.__version__),
+        int8_gop_s=round(_int8_gop_s(), 1),
     )
+
+
+def _int8_gop_s() -> float:
+    """Through the one product of int8 matrices that torch has; its name is private, so it may be gone one day."""
+    multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = getattr(torch, "_int_mm", None)
+    if multiply is None:
+        return 0.0
+    left, right = (torch.randint(-127, 128, (_GEMM_SIZE, _GEMM_SIZE), dtype=torch.int8) for _ in range(2))
+    return 2 * _GEMM_SIZE**3 / _best_seconds(partial(multiply, left, right), tries=9) / 1e9
 
 
 if __name__ == "__main__":

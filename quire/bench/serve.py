@@ -192,6 +192,8 @@ def lines(result: Mapping[str, object], metrics: Sequence[str], percentiles: Seq
         ("most output tokens in a second", f"{result['max_output_tokens_per_s']:.0f}"),
         ("most requests at once", str(result["max_concurrent_requests"])),
     ]
+    if "client_cpu_s" in result and isinstance(result["duration"], float) and isinstance(result["client_cpu_s"], float):
+        rows.append(("of a core, this client", f"{100 * result['client_cpu_s'] / result['duration']:.0f} %"))
     if result.get("request_goodput") is not None:
         rows.insert(6, ("good requests a second", f"{result['request_goodput']:.2f}"))
     for metric in metrics:

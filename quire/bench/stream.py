@@ -42,7 +42,9 @@ class Target(Struct, frozen=True):
         """
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"{base_url!r} is no http:// or https:// address with a host, such as http://127.0.0.1:8000.")
+            raise ConfigError(
+                f"{base_url!r} is no http:// or https:// address with a host, such as http://127.0.0.1:8000."
+            )
         is_tls = parts.scheme == "https"
         return cls(
             host=parts.hostname,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -56,12 +57,13 @@ def serve(arguments: Sequence[str]) -> int:
     metrics = [metric.strip() for metric in args.percentile_metrics.split(",")]
     percentiles = _percentiles(args.metric_percentiles)
     report([], 1.0, metrics=metrics)  # a wrong metric is refused before anything is sent
-    answers, duration_s = asyncio.run(_measure(target, load, arrivals, args.num_warmups, args.disable_tqdm))
+    answers, duration_s, cpu_s = asyncio.run(_measure(target, load, arrivals, args.num_warmups, args.disable_tqdm))
     result = asked(
         load, num_prompts=args.num_prompts, rate=args.request_rate, burstiness=args.burstiness, tokenizer=args.tokenizer
     )
     result |= _pairs("--metadata", args.metadata)
     result |= report(answers, duration_s, goals=goals, metrics=metrics, percentiles=percentiles)
+    result["client_cpu_s"] = cpu_s
     print(table(("load on a server", model), lines(result, metrics, percentiles)))
     failures = [answer.error for answer in answers if answer.error]
     if failures:
@@ -72,8 +74,11 @@ def serve(arguments: Sequence[str]) -> int:
 
 async def _measure(
     target: Target, load: Load, arrivals: Sequence[Arrival], num_warmups: int, is_quiet: bool
-) -> tuple[list[Answer], float]:
-    """A request alone first: a server that cannot answer is found out at once, and what it does once is not counted."""
+) -> tuple[list[Answer], float, float]:
+    """A request alone first: a server that cannot answer is found out at once, and what it does once is not counted.
+
+    The answers, the seconds they took, and the seconds of a core that this client took meanwhile.
+    """
     for _ in range(max(num_warmups, 1)):
         (first,), _ = await send_all(target, load, [Arrival(0.0, arrivals[0].prompt, arrivals[0].output_len)])
         if first.error:
@@ -83,7 +88,9 @@ async def _measure(
         def on_answer(_: Answer) -> None:
             bar.update()
 
-        return await send_all(target, load, arrivals, on_answer=on_answer)
+        cpu_s = time.process_time()
+        answers, duration_s = await send_all(target, load, arrivals, on_answer=on_answer)
+        return answers, duration_s, time.process_time() - cpu_s
 
 
 def _parser() -> Parser:
