@@ -22,6 +22,9 @@ class EngineClient(Protocol):
     on_events: list[Callable[[StepEvents], None]]
     """Told of every step, in its order."""
 
+    num_restarts: int
+    """Engines that were started because another had ended."""
+
     @property
     def stats(self) -> EngineStats: ...
 

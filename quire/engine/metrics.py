@@ -5,12 +5,13 @@ Numbers are gathered in plain lists by one event loop, and become Prometheus fam
 token costs one bisection. A *sequence* is one sample of a request; latencies and lengths are observed once for each
 sequence, as the dashboards expect.
 
-Not here: the log line (log_stats.py), HTTP. Door: Metrics.
+Not here: the log line (log_stats.py), HTTP. Door: Metrics, Ended.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +26,7 @@ from quire.core.events import Delta, EngineStats, StepEvents
 from quire.core.ids import RequestId
 from quire.core.request import Request
 from quire.engine.numbers import Histogram, HttpNumbers
+from quire.engine.spans import Spans
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -44,6 +46,8 @@ PARAMS_N = (1, 2, 5, 10, 20)
 PREEMPTIONS = (1, 2, 3, 4, 5, 10, 20)
 
 FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
+_NUM_KEPT = 32
+"""Requests that have ended and can still be asked about."""
 _UNCOUNTED_HANDLERS = frozenset(("/metrics", "/health", "/load", "/ping", "/version"))
 
 
@@ -53,16 +57,28 @@ def token_buckets(largest: int) -> tuple[int, ...]:
     return tuple(value for value in series if value <= largest) or (1,)
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A request that has ended. ``wall_s`` and ``spans`` (seconds by cause) are those of its slowest sample."""
+
+    id: RequestId
+    prompt_tokens: int
+    cached_tokens: int
+    generated_tokens: int
+    wall_s: float
+    spans: dict[str, float]
+
+
 @dataclass(slots=True)
 class _Sequence:
     """Times of one sample on the monotonic clock; 0.0 where it has not happened yet."""
 
+    spans: Spans
     scheduled_s: float = 0.0
     first_token_s: float = 0.0
     last_token_s: float = 0.0
     num_tokens: int = 0
     num_cached_tokens: int = 0
-    num_preemptions: int = 0
 
 
 @dataclass(slots=True)
@@ -125,6 +141,7 @@ class Metrics:
         self._http = HttpNumbers()
         self._finished_latency_s = 0.0
         self._num_finished = 0
+        self._recent: deque[Ended] = deque(maxlen=_NUM_KEPT)
         self.registry = CollectorRegistry()
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
@@ -141,24 +158,46 @@ class Metrics:
         """Sum of the times from arrival to end over these."""
         return self._finished_latency_s
 
+    @property
+    def stats(self) -> EngineStats:
+        """The engine after its last step."""
+        return self._stats
+
+    @property
+    def totals(self) -> Mapping[str, float]:
+        """Counters by name; they go on growing when the engine is replaced."""
+        return self._totals.values
+
+    @property
+    def first_tokens(self) -> tuple[int, float]:
+        """How many first tokens there were, and the seconds from their requests' arrivals, summed."""
+        return self._first_token_s.count, self._first_token_s.total
+
+    def recent(self) -> list[Ended]:
+        """The requests that ended last, the newest first."""
+        return list(reversed(self._recent))
+
     def arrived(self, request: Request) -> None:
         """A request goes to the engine now."""
-        self._records[request.id] = _Record(request, self._clock(), [_Sequence() for _ in range(request.n)])
+        now_s = self._clock()
+        self._records[request.id] = _Record(request, now_s, [_Sequence(Spans(now_s)) for _ in range(request.n)])
 
     def observe(self, events: StepEvents) -> None:
         """What one step told. Requests that did not arrive here are counted in totals only."""
         now_s = events.at_s or self._clock()
         for scheduled in events.scheduled:
             record = self._records.get(scheduled.request_id)
+            sequence = None if record is None else record.sequences[scheduled.index]
+            if sequence is not None:
+                sequence.spans.scheduled(scheduled.at_s or now_s)
             if scheduled.is_first:
                 self._totals.values["prompt_tokens_cached"] += scheduled.cached_tokens
-                if record is not None:
-                    sequence = record.sequences[scheduled.index]
+                if sequence is not None:
                     sequence.scheduled_s = scheduled.at_s or now_s
                     sequence.num_cached_tokens = scheduled.cached_tokens
         for request_id in events.preempted:
             if (record := self._records.get(request_id)) is not None:
-                record.sequences[0].num_preemptions += 1
+                record.sequences[0].spans.preempted(now_s)
         for delta in events.deltas:
             if delta.token_ids and (record := self._records.get(delta.request_id)) is not None:
                 self._note_tokens(record, delta, now_s)
@@ -167,6 +206,8 @@ class Metrics:
 
     def _note_tokens(self, record: _Record, delta: Delta, now_s: float) -> None:
         sequence = record.sequences[delta.index]
+        if not sequence.spans.is_decoding:
+            sequence.spans.token(now_s)
         if sequence.num_tokens == 0:
             sequence.first_token_s = now_s
             self._first_token_s.observe(now_s - record.arrived_s)
@@ -186,17 +227,23 @@ class Metrics:
         if now.step_tokens > 0:
             self._step_tokens.observe(now.step_tokens)
 
-    def finished(self, request_id: RequestId, reasons: Mapping[int, str]) -> None:
-        """A request has ended, for its client: ``reasons`` by sample; one without a reason was aborted."""
+    def finished(self, request_id: RequestId, reasons: Mapping[int, str]) -> Ended | None:
+        """A request has ended, for its client: ``reasons`` by sample; one without a reason was aborted.
+
+        None when it did not arrive here.
+        """
         record = self._records.pop(request_id, None)
         if record is None:
-            return
+            return None
         for index, sequence in enumerate(record.sequences):
             reason = reasons.get(index, "abort")
             self._finished[reason if reason in self._finished else "error"] += 1
             self._note_end(record, sequence)
         self._record("request_params_n", record.request.n)
         self._record("request_max_num_generation_tokens", max(one.num_tokens for one in record.sequences))
+        ended = _ended(record)
+        self._recent.append(ended)
+        return ended
 
     def _record(self, name: str, value: float) -> None:
         self._histograms[name][0].observe(value)
@@ -204,13 +251,14 @@ class Metrics:
     def _note_end(self, record: _Record, sequence: _Sequence) -> None:
         request, now_s = record.request, self._clock()
         last_s = sequence.last_token_s or now_s
+        sequence.spans.ended(sequence.last_token_s, now_s)
         self._num_finished += 1
         self._finished_latency_s += now_s - record.arrived_s
         self._record("e2e_request_latency_seconds", now_s - record.arrived_s)
         self._record("request_prompt_tokens", len(request.prompt_ids))
         self._record("request_generation_tokens", sequence.num_tokens)
         self._record("request_params_max_tokens", request.stopping.max_tokens)
-        self._record("request_num_preemptions", sequence.num_preemptions)
+        self._record("request_num_preemptions", sequence.spans.num_preemptions)
         if sequence.scheduled_s:
             self._record("request_queue_time_seconds", max(0.0, sequence.scheduled_s - record.arrived_s))
             self._record("request_inference_time_seconds", max(0.0, last_s - sequence.scheduled_s))
@@ -306,6 +354,18 @@ def _histogram_families(max_model_len: int) -> tuple[tuple[str, Sequence[float],
         ("request_inference_time_seconds", LATENCY_S, "From the first step to the last token."),
         ("request_prefill_time_seconds", LATENCY_S, "From the first step to the first token."),
         ("request_decode_time_seconds", LATENCY_S, "From the first token to the last."),
+    )
+
+
+def _ended(record: _Record) -> Ended:
+    slowest = max(record.sequences, key=lambda one: one.last_token_s)
+    return Ended(
+        record.request.id,
+        len(record.request.prompt_ids),
+        max(one.num_cached_tokens for one in record.sequences),
+        sum(one.num_tokens for one in record.sequences),
+        sum(slowest.spans.seconds.values()),
+        dict(slowest.spans.seconds),
     )
 
 

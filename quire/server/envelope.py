@@ -16,6 +16,7 @@ from starlette.requests import Request
 from quire.errors import InvalidValue
 from quire.server.access import header_values
 from quire.server.front import Service
+from quire.server.schema.explained import Explained
 from quire.server.schema.sampling import GenerationFields
 from quire.server.schema.usage import Usage
 from quire.server.sse import event
@@ -74,6 +75,10 @@ class Envelope:
     def usage_chunk(self, usage: Usage) -> bytes:
         """The event after the last choice."""
         return event(self._head + b'],"usage":' + _encode_usage(usage) + self._fingerprint + b"}")
+
+    def explanation(self, explained: list[Explained]) -> bytes:
+        """The very last event, for a client that asked for it (see explain.py)."""
+        return event(self._head + b"]" + member("quire", explained) + b"}")
 
 
 def _encode_usage(usage: Usage) -> bytes:

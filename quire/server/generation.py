@@ -16,6 +16,7 @@ from quire.core.events import Delta, Scheduled
 from quire.core.ids import RequestId
 from quire.core.outputs import PositionLogprobs
 from quire.core.params import SamplingParams
+from quire.engine.metrics import Ended
 from quire.errors import RequestError, SequenceFailed
 from quire.server.access import new_id
 from quire.server.faults import printable
@@ -38,6 +39,8 @@ class Generation:
         self._service = service
         self._stream = RequestStream(admitted, prompt.text, service.front.tokenizer)
         self._reasons: dict[int, str] = {}
+        self.ended: Ended | None = None
+        """What became of it; known once ``pieces`` has ended."""
 
     @property
     def prompt_logprobs(self) -> list[PositionLogprobs | None] | None:
@@ -72,7 +75,7 @@ class Generation:
                         if self._stream.finished:
                             break
         finally:
-            front.metrics.finished(self.request.id, self._reasons)
+            self.ended = front.metrics.finished(self.request.id, self._reasons)
 
     def _feed(self, delta: Delta) -> Piece | None:
         if delta.finish == "error":

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import msgspec
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp
 from quire.core.outputs import PositionLogprobs
 from quire.server.body import read_record
 from quire.server.envelope import Envelope, answer_id, member, priority
+from quire.server.explain import explain, wants_explanation
 from quire.server.front import Service
 from quire.server.generation import Generation, Wish, admit, merged, usage_of
 from quire.server.logprobs import TokenNames, chat_logprobs, prompt_logprobs
@@ -49,7 +51,9 @@ async def serve(request: Request, service: Service) -> ASGIApp:
     prompt = await chat_prompt(service, _conversation(asked))
     wish = _wish(service, asked, priority(request, asked))
     [generation] = await admit(service, [prompt], wish)
-    answer = ChatAnswer(service, asked, answer_id("chatcmpl", request, asked), generation)
+    answer = ChatAnswer(
+        service, asked, answer_id("chatcmpl", request, asked), generation, explains=wants_explanation(request)
+    )
     if asked.stream:
         return EventStream(answer.events(), keep_alive_s=service.config.sse_keep_alive_s)
     whole = await until_gone(request.receive, answer.whole())
@@ -125,7 +129,10 @@ class _Sample:
 class ChatAnswer:
     """The answer to one chat request, whole or as events; exactly one of the two is asked for."""
 
-    def __init__(self, service: Service, asked: ChatRequest, answer: str, generation: Generation) -> None:
+    def __init__(
+        self, service: Service, asked: ChatRequest, answer: str, generation: Generation, *, explains: bool
+    ) -> None:
+        self._explains = explains
         self._service = service
         self._asked = asked
         self._generation = generation
@@ -155,6 +162,7 @@ class ChatAnswer:
             prompt_logprobs=prompt_logprobs(positions, self._names),
             prompt_token_ids=list(self._generation.request.prompt_ids) if self._asked.return_token_ids else None,
             prompt_text=self._generation.prompt.text if self._asked.return_prompt_text else None,
+            quire=explain(self._service, self._asked, [self._generation]) if self._explains else UNSET,
         )
 
     def _choice(self, index: int, sample: _Sample) -> ChatChoice:
@@ -184,6 +192,8 @@ class ChatAnswer:
                     yield chunk
         if self._envelope.tells_usage:
             yield self._envelope.usage_chunk(usage_of(self._service, [self._generation]))
+        if self._explains:
+            yield self._envelope.explanation(explain(self._service, self._asked, [self._generation]))
 
     def _opening(self) -> bytes:
         """For each sample an event with the role, and one with the echoed text if there is any."""
@@ -245,6 +255,7 @@ examples = (
     Example("POST", "/v1/chat/completions", 200, _ASK),
     Example("POST", "/v1/chat/completions", 200, {**_ASK, "stream": True, "stream_options": {"include_usage": True}}),
     Example("POST", "/v1/chat/completions", 200, {**_ASK, "n": 2, "logprobs": True, "top_logprobs": 2}),
+    Example("POST", "/v1/chat/completions", 200, _ASK, headers={"x-quire-explain": "true"}),
     Example("POST", "/v1/chat/completions", 400, {"messages": []}),
     Example("POST", "/v1/chat/completions", 400, {**_ASK, "temperature": "hot"}),
     Example("POST", "/v1/chat/completions", 404, {**_ASK, "model": "nobody"}),

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import msgspec
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp
 from quire.core.outputs import PositionLogprobs
 from quire.server.body import read_record
 from quire.server.envelope import Envelope, answer_id, priority
+from quire.server.explain import explain, wants_explanation
 from quire.server.front import Service
 from quire.server.generation import Generation, Wish, admit, merged, usage_of
 from quire.server.logprobs import CompletionLogprobsBuilder, TokenNames, joined, prompt_logprobs
@@ -46,7 +48,9 @@ async def serve(request: Request, service: Service) -> ASGIApp:
     service.check_model(asked.model)
     prompts = await _prompts(service, asked)
     generations = await admit(service, prompts, _wish(asked, service, priority(request, asked)))
-    answer = CompletionAnswer(service, asked, answer_id("cmpl", request, asked), generations)
+    answer = CompletionAnswer(
+        service, asked, answer_id("cmpl", request, asked), generations, explains=wants_explanation(request)
+    )
     if asked.stream:
         return EventStream(answer.events(), keep_alive_s=service.config.sse_keep_alive_s)
     whole = await until_gone(request.receive, answer.whole())
@@ -100,7 +104,16 @@ class _Choice:
 class CompletionAnswer:
     """The answer to one completion request, whole or as events; exactly one of the two is asked for."""
 
-    def __init__(self, service: Service, asked: CompletionRequest, answer: str, generations: list[Generation]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        asked: CompletionRequest,
+        answer: str,
+        generations: list[Generation],
+        *,
+        explains: bool,
+    ) -> None:
+        self._explains = explains
         self._service = service
         self._asked = asked
         self._generations = generations
@@ -133,6 +146,7 @@ class CompletionAnswer:
             choices=[self._whole_choice(index) for index in range(len(self._choices))],
             system_fingerprint=self._service.fingerprint,
             usage=usage_of(self._service, self._generations, self._num_shown),
+            quire=explain(self._service, self._asked, self._generations) if self._explains else UNSET,
         )
 
     @property
@@ -213,6 +227,8 @@ class CompletionAnswer:
                 yield self._event(index, is_first=True, is_last=True)
         if self._envelope.tells_usage:
             yield self._envelope.usage_chunk(usage_of(self._service, self._generations, self._num_shown))
+        if self._explains:
+            yield self._envelope.explanation(explain(self._service, self._asked, self._generations))
 
     def _chunk(self, index: int, piece: Piece, is_first: bool) -> bytes | None:
         is_last = piece.finish_reason is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from msgspec import UNSET, Struct, UnsetType, json
 
 from quire.errors import InvalidValue, NotSupported
+from quire.server.schema.explained import Explained
 from quire.server.schema.sampling import GenerationFields, Unserved, check_generation, refuse_unserved
 from quire.server.schema.usage import PromptLogprobs, Usage
 
@@ -176,6 +177,8 @@ class ChatResponse(Struct, kw_only=True):
     prompt_token_ids: list[int] | None = None
     prompt_text: str | None = None
     kv_transfer_params: None = None
+    quire: list[Explained] | UnsetType = UNSET
+    """For a client that sent the header x-quire-explain."""
 
 
 class ChatDelta(Struct, kw_only=True):
@@ -209,3 +212,4 @@ class ChatChunk(Struct, kw_only=True):
     prompt_token_ids: list[int] | UnsetType = UNSET
     prompt_text: str | UnsetType = UNSET
     prompt_logprobs: PromptLogprobs | UnsetType = UNSET
+    quire: list[Explained] | UnsetType = UNSET

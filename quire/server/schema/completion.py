@@ -9,6 +9,7 @@ from __future__ import annotations
 from msgspec import UNSET, Struct, UnsetType
 
 from quire.errors import InvalidValue
+from quire.server.schema.explained import Explained
 from quire.server.schema.sampling import GenerationFields, Unserved, check_generation, refuse_unserved
 from quire.server.schema.usage import PromptLogprobs, Usage
 
@@ -97,6 +98,8 @@ class CompletionResponse(Struct, kw_only=True):
     system_fingerprint: str | None = None
     usage: Usage
     kv_transfer_params: None = None
+    quire: list[Explained] | UnsetType = UNSET
+    """For a client that sent the header x-quire-explain."""
 
 
 class CompletionChunkChoice(Struct, kw_only=True):
@@ -122,3 +125,4 @@ class CompletionChunk(Struct, kw_only=True):
     choices: list[CompletionChunkChoice]
     system_fingerprint: str | UnsetType = UNSET
     usage: Usage | UnsetType = UNSET
+    quire: list[Explained] | UnsetType = UNSET

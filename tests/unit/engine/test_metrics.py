@@ -249,3 +249,9 @@ def test_the_line_survives_an_engine_that_began_anew() -> None:
     line = StatsLine(engine, Metrics(NAME), 10)
     engine.stats = EngineStats(step=2, generation_tokens=20, num_running=1)
     assert "2.0 generated tokens/s" in str(line.line(10.0))
+
+
+def test_what_became_of_a_request_can_be_asked_afterwards() -> None:
+    [ended] = served()[0].recent()
+    assert (ended.prompt_tokens, ended.cached_tokens, ended.generated_tokens, ended.wall_s) == (4, 3, 3, 4.25)
+    assert ended.spans == {"queue": 1.0, "prefill": 2.0, "decode": 1.0, "send": 0.25}

@@ -68,6 +68,7 @@ class FakeEngine:
         self.on_events: list[Callable[[StepEvents], None]] = []
         self.stats = EngineStats(num_blocks=100)
         self.is_alive = True
+        self.num_restarts = 0
         self.requests: list[Request] = []
         self.cancelled: list[tuple[RequestId, int | None]] = []
         self.closed: list[RequestId] = []
