@@ -64,6 +64,7 @@ def decide_server(asked: Asked, card: Card, plan: MemoryPlan, env: Env, ledger: 
         gives_prompt_tokens_details=server.enable_prompt_tokens_details,
         returns_tokens_as_token_ids=server.return_tokens_as_token_ids,
         has_docs=not server.disable_fastapi_docs,
+        has_console=server.console,
         has_tokenizer_info=server.enable_tokenizer_info_endpoint,
         tracks_load=server.enable_server_load_tracking,
         sse_keep_alive_s=server.sse_keep_alive_interval,

@@ -77,6 +77,9 @@ class WorkerConfig(Struct, frozen=True):
     linear_backend: LinearBackend = "torch"
     quantization: str | None = None
     """Name of a file on the shelf quant; None: weights in the model's own type."""
+    packed_cache: str = ""
+    packed_cache_bytes: int = 0
+    """Where quantised weights are kept between starts, and the most that they may take; 0: they are not kept."""
     num_threads: int = 0
     """0: as many as the machine lets this process use."""
     seed: int = 0
@@ -162,6 +165,7 @@ class ServerConfig(Struct, frozen=True):
     gives_prompt_tokens_details: bool = False
     returns_tokens_as_token_ids: bool = False
     has_docs: bool = True
+    has_console: bool = True
     has_tokenizer_info: bool = False
     tracks_load: bool = False
     max_body_bytes: int = 32 * 1024 * 1024

@@ -58,4 +58,11 @@ async def test_every_route_but_the_open_ones_needs_a_key() -> None:
             if answer.status_code == 401:
                 assert answer.headers["www-authenticate"] == "Bearer"
                 assert fault(answer)["type"] == "authentication_error"
-    assert {path for path, value in is_open.items() if value} == {"/health", "/ping", "/metrics"}
+    assert {path for path, value in is_open.items() if value} == {
+        "/health",
+        "/ping",
+        "/metrics",
+        "/",
+        "/console/console.js",
+        "/console/console.css",
+    }
