@@ -86,6 +86,7 @@ EFFECTS: dict[str, tuple[str, Callable[[Decided], object], object]] = {
     "enable_tokenizer_info_endpoint": ("true", of_server("has_tokenizer_info"), True),
     "enable_request_id_headers": ("true", of_server("sends_request_id"), True),
     "disable_fastapi_docs": ("true", of_server("has_docs"), False),
+    "console": ("false", of_server("has_console"), False),
     "sse_keep_alive_interval": ("5", of_server("sse_keep_alive_s"), 5),
     "uvicorn_log_level": ("debug", of_server("log_level"), "debug"),
     "disable_uvicorn_access_log": ("true", of_server("logs_access"), False),
