@@ -1,13 +1,18 @@
-"""How weights are to be quantised when they are loaded.
+"""How weights are to be quantised when they are loaded, and where they are kept then.
 
-Not here: what that takes (fit.py, quantization.py), doing it (worker/quantise.py).
-Door: decide_quantization, scheme_of.
+Not here: what that takes (fit.py, quantization.py), doing it (worker/quantise.py,
+packed_cache.py).
+Door: decide_quantization, decide_packed_cache, scheme_of.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from quire import plugins
+from quire.config.asked import EngineOptions
 from quire.config.card import Card
+from quire.config.env import Env
 from quire.config.ledger import Ledger
 from quire.config.quantization import Form, Scheme
 from quire.errors import UnsupportedFlag
@@ -36,6 +41,15 @@ def decide_quantization(asked: str | None, card: Card, ledger: Ledger) -> str | 
     assert scheme is not None
     ledger.note("quantization", asked, f"{_told(scheme.projections)}; the head {_told(scheme.head)}")
     return asked
+
+
+def decide_packed_cache(options: EngineOptions, env: Env, ledger: Ledger) -> tuple[str, int]:
+    """Where quantised weights are kept between starts, and how many bytes of them."""
+    cap_bytes = options.load.packed_cache_bytes
+    folder = (Path(env.cache_home) if env.cache_home else Path.home() / ".cache") / "quire" / "packed"
+    kept = f"in {folder}, so that the next start need not quantise" if cap_bytes else "quantised at each start"
+    ledger.note("packed_cache_bytes", cap_bytes, kept)
+    return str(folder), cap_bytes
 
 
 def scheme_of(name: str | None) -> Scheme | None:

@@ -27,9 +27,11 @@ class Env(Struct, frozen=True):
     """OMP_NUM_THREADS; 0: unset."""
     is_offline: bool = False
     """HF_HUB_OFFLINE."""
+    cache_home: str = ""
+    """XDG_CACHE_HOME; empty: ~/.cache."""
     isa: str = ""
-    """QUIRE_ISA: use no better instructions than these (portable, avx2, avx512, avx512bf16), for tests; empty: the
-    processor's best."""
+    """QUIRE_ISA: use no better instructions than these (portable; avx2, avx512, avx512bf16; on Arm neon, neonbf16), for
+    tests; empty: the processor's best."""
 
 
 def read_env(variables: Mapping[str, str] | None = None) -> Env:
@@ -47,6 +49,7 @@ def read_env(variables: Mapping[str, str] | None = None) -> Env:
         api_keys=tuple(key for key in keys if key),
         num_threads=int(threads or 0),
         is_offline=found.get("HF_HUB_OFFLINE", "").lower() in _TRUE,
+        cache_home=found.get("XDG_CACHE_HOME", ""),
         isa=found.get("QUIRE_ISA", "").strip().lower(),
     )
 

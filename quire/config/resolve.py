@@ -15,7 +15,7 @@ from msgspec import Struct
 from quire import plugins
 from quire.config.asked import Asked, EngineOptions
 from quire.config.card import Card, read_card
-from quire.config.decide_quantization import decide_quantization, scheme_of
+from quire.config.decide_quantization import decide_packed_cache, decide_quantization, scheme_of
 from quire.config.decide_server import decide_server
 from quire.config.decide_text import decide_text
 from quire.config.decided import DType, KVConfig, KVLayout, LinearBackend, SchedulerConfig, WorkerConfig
@@ -86,6 +86,7 @@ def _resolve(options: EngineOptions, usage: Usage, machine: Machine, env: Env) -
     dtype = _dtype(options, card, device, ledger)
     max_num_seqs, max_num_batched_tokens = _step_bounds(options, usage, ledger)
     quantization = decide_quantization(options.model.quantization, card, ledger)
+    packed_cache, packed_cache_bytes = decide_packed_cache(options, env, ledger)
     layout = _layout(options, card, dtype)
     scheme = scheme_of(quantization)
     kernels = Kernels(device.attention_backend, device.linear_backend, device.num_threads, scheme)
@@ -121,6 +122,8 @@ def _resolve(options: EngineOptions, usage: Usage, machine: Machine, env: Env) -
         attention_backend=device.attention_backend,
         linear_backend=device.linear_backend,
         quantization=quantization,
+        packed_cache=packed_cache,
+        packed_cache_bytes=packed_cache_bytes,
         num_threads=device.num_threads,
         seed=options.model.seed,
         logits_processors=options.model.logits_processors,

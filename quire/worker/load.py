@@ -1,7 +1,7 @@
 """From a checkpoint's files to a model on a device, tensor by tensor: the peak is the model and one tensor.
 
 Not here: the files (checkpoint.py), which tensor fills what (layers/weights.py), how weights are quantised on the way
-(quantise.py).
+(quantise.py) and kept for the next start (packed_cache.py).
 Door: load_model, Progress, NoProgress, BarProgress.
 """
 
@@ -26,6 +26,7 @@ from quire.layers.norm import RMSNorm
 from quire.layers.weights import Rows, destinations
 from quire.worker.checkpoint import Checkpoint, open_checkpoint
 from quire.worker.memory import empty
+from quire.worker.packed_cache import PackedCache, cache_key
 from quire.worker.quantise import Quantiser, quantiser_for
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -101,7 +102,7 @@ def load_model(card: Card, config: WorkerConfig, progress: Progress | None = Non
         sources = _match(model, checkpoint)
         quantiser = quantiser_for(model, config)
         _materialise(model, dtype, config.device)
-        _fill(model, checkpoint, sources, quantiser, progress or progress_for(config))
+        _fill(model, checkpoint, sources, quantiser, config, progress or progress_for(config))
     return model.eval()
 
 
@@ -158,26 +159,43 @@ def _fill(
     checkpoint: Checkpoint,
     sources: dict[str, Rows],
     quantiser: Quantiser | None,
+    config: WorkerConfig,
     progress: Progress,
 ) -> None:
     parameters = dict(model.named_parameters())
-    taken = () if quantiser is None else quantiser.names
     parts: dict[str, list[str]] = {}
     for name, rows in sources.items():
         parts.setdefault(rows.parameter, []).append(name)
+    for names in parts.values():
+        names.sort(key=lambda name: sources[name].start)
     progress.start(sum(checkpoint.size(name) for name in sources))
     try:
-        for parameter, names in parts.items():
-            names.sort(key=lambda name: sources[name].start)
-            blocks = _read(checkpoint, names, progress)
-            if quantiser is not None and parameter in taken:
-                quantiser.take(parameter, blocks)
-                continue
-            for name, block in zip(names, blocks, strict=True):
+        for parameter in [name for name in parts if name in parameters]:
+            names = parts.pop(parameter)
+            for name, block in zip(names, _read(checkpoint, names, progress), strict=True):
                 sources[name].of(parameters[parameter]).copy_(block)
+        if quantiser is not None:
+            _fill_quantised(quantiser, checkpoint, parts, config, progress)
     finally:
         progress.finish()
         checkpoint.close()
+
+
+def _fill_quantised(
+    quantiser: Quantiser, checkpoint: Checkpoint, parts: dict[str, list[str]], config: WorkerConfig, progress: Progress
+) -> None:
+    """From what an earlier start kept, or from the checkpoint."""
+    cache = PackedCache(Path(config.packed_cache), config.packed_cache_bytes)
+    key = cache_key(Path(config.model_path), quantiser.scheme, quantiser.gemm) if config.packed_cache_bytes else ""
+    kept = cache.read(key)
+    if kept.keys() == parts.keys():
+        for parameter, packed in kept.items():
+            quantiser.install(parameter, packed)
+            progress.advance(sum(checkpoint.size(name) for name in parts[parameter]))
+        return
+    with cache.writing(key, quantiser.num_bytes) as keep:
+        for parameter, names in parts.items():
+            keep(parameter, quantiser.take(parameter, _read(checkpoint, names, progress)))
 
 
 def _read(checkpoint: Checkpoint, names: list[str], progress: Progress) -> Iterator[Tensor]:

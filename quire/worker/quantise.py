@@ -25,6 +25,7 @@ from quire.layers.linear import Linear, Quantized
 from quire.ops.op import bind_quantized
 from quire.ops.quantized import Codes, Packed, QuantizedGemm
 from quire.ops.rounding import nearest_codes
+from quire.worker.memory import empty
 
 _NUMBERS_AT_ONCE = 1 << 18
 """Weights that are rounded together: what that needs stays in a core's own cache."""
@@ -45,8 +46,13 @@ class Quantiser:
 
     def __init__(self, model: CausalModel, scheme: Scheme, gemm: QuantizedGemm, dtype: torch.dtype) -> None:
         """The weights that will be taken are parameters of the model no longer."""
-        self._clippings, self._gemm = scheme.clippings, gemm
+        self.scheme, self.gemm = scheme, gemm
         self._targets = dict(_targets(model, scheme, gemm, dtype))
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all weights that it takes, packed; about, since a kernel may pad less."""
+        return sum(target.form.num_bytes(target.columns, target.depth) for target in self._targets.values())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,7 +62,7 @@ class Quantiser:
     def take(self, name: str, blocks: Iterable[Tensor]) -> Packed:
         """Quantise a weight whose rows come in blocks, in any type of floats, and put it into its place."""
         target = self._targets[name]
-        packed = self._gemm.pack(self._codes(target, blocks), target.form)
+        packed = _settled(self.gemm.pack(self._codes(target, blocks), target.form))
         target.install(packed)
         return packed
 
@@ -74,7 +80,7 @@ class Quantiser:
         )
         start = 0
         for block in _small(blocks, target.depth):
-            found = nearest_codes(block.float(), form, self._clippings)
+            found = nearest_codes(block.float(), form, self.scheme.clippings)
             end = start + block.shape[0]
             codes.codes_NK[start:end] = found.codes_NK
             codes.scales_NG[start:end] = found.scales_NG
@@ -144,6 +150,12 @@ def _into_projection(linear: Linear, gemm: QuantizedGemm) -> Callable[[Packed], 
         linear.method = Quantized(gemm, packed)
 
     return install
+
+
+def _settled(packed: Packed) -> Packed:
+    """The same, where weights lie best (memory.empty)."""
+    tensors = tuple(empty(tuple(one.shape), one.dtype, "cpu").copy_(one) for one in packed.tensors)
+    return Packed(tensors, packed.columns, packed.depth, packed.form)
 
 
 def _small(blocks: Iterable[Tensor], depth: int) -> Iterator[Tensor]:

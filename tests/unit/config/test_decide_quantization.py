@@ -46,3 +46,11 @@ def test_a_format_of_checkpoints_is_told_from_quantising_at_load(tmp_path: Path,
 def test_less_weight_leaves_more_for_kv(tmp_path: Path) -> None:
     plain, small = decide(tmp_path, None).plan, decide(tmp_path, "int8").plan
     assert small.weight_bytes < 0.6 * plain.weight_bytes
+
+
+def test_what_was_quantised_is_kept_in_the_cache_folder_of_the_user(tmp_path: Path) -> None:
+    assert decide(tmp_path, "int8").worker.packed_cache == str(Path.home() / ".cache/quire/packed")
+    options = engine_options(model=str(tmp_path), load_format="dummy", quantization="int8")
+    elsewhere = resolve_engine(options, "llm", machine=MACHINE, env=Env(cache_home="/somewhere"))
+    assert elsewhere.worker.packed_cache == "/somewhere/quire/packed"
+    assert "/somewhere/quire/packed" in elsewhere.reasons["packed_cache_bytes"]
