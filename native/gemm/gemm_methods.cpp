@@ -1,8 +1,7 @@
 // Python's view of GEMM: packing, multiplying, and reading single rows of packed weights.
 #include "arguments.h"
-#include "gemm/gemm.h"
+#include "gemm/parts.h"
 #include "isa.h"
-#include "parallel.h"
 #include "scratch.h"
 
 #include <cstdlib>
@@ -23,27 +22,6 @@ const GemmKernels &kernels() {
 
 // Rows that are widened at a time: bounds the memory for it, and is enough to use each weight often.
 constexpr int64_t WIDENED_ROWS = 96;
-
-// Where there are too few panels for all threads, rows are shared out too.
-void run_parts(GemmKernel kernel, const GemmCall &call, int64_t rows) {
-  const int64_t panels = panels_of(call.columns), threads = omp_get_max_threads();
-  int64_t bands = 1;
-  if (rows >= 48 && panels < 4 * threads) {
-    bands = (4 * threads + panels - 1) / panels;
-    if (bands > rows / 24) bands = rows / 24;
-  }
-  // A thread's share of less than about 16 k multiply-adds costs less than waking it.
-  const int64_t work = (rows + bands - 1) / bands * call.depth * PANEL;
-  const int64_t grain = work >= (1 << 14) ? 1 : (1 << 14) / (work > 0 ? work : 1) + 1;
-  in_parallel(bands * panels, grain, [&](int64_t begin, int64_t end) {
-    while (begin < end) {
-      const int64_t band = begin / panels, first = begin % panels;
-      const int64_t last = first + (end - begin) < panels ? first + (end - begin) : panels;
-      kernel(call, {rows * band / bands, rows * (band + 1) / bands, first, last});
-      begin += last - first;
-    }
-  });
-}
 
 // False when there is no memory for the widened rows.
 bool multiply_widened(const GemmKernels &table, GemmCall call, int64_t rows) {
