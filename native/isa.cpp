@@ -1,5 +1,9 @@
 #include "isa.h"
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 namespace quire {
 
 namespace {
@@ -17,6 +21,14 @@ Isa detect() {
         __builtin_cpu_supports("avx512vbmi")))
     return AVX512;
   return AVX512BF16;
+#elif defined(__aarch64__) && defined(__linux__)
+  // Bits of the kernel's interface (asm/hwcap.h); headers older than the processors lack the names.
+  constexpr unsigned long DOT_PRODUCT = 1ul << 20, I8MM = 1ul << 13, BF16 = 1ul << 14;
+  const unsigned long second = getauxval(AT_HWCAP2);
+  if (!(getauxval(AT_HWCAP) & DOT_PRODUCT) || !(second & I8MM) || !(second & BF16)) return NEON;
+  return NEONBF16;
+#elif defined(__aarch64__)
+  return NEON;
 #else
   return PORTABLE;
 #endif
@@ -32,13 +44,14 @@ Isa best_isa() { return best; }
 Isa current_isa() { return in_use; }
 
 bool use_isa(Isa isa) {
-  if (isa > best_isa()) return false;
+  const bool is_other_kind = best >= NEON && isa > PORTABLE && isa < NEON;
+  if (isa > best || is_other_kind) return false;
   in_use = isa;
   return true;
 }
 
 const char *isa_name(Isa isa) {
-  static const char *const names[] = {"portable", "avx2", "avx512", "avx512bf16"};
+  static const char *const names[] = {"portable", "avx2", "avx512", "avx512bf16", "neon", "neonbf16"};
   return names[isa];
 }
 

@@ -4,7 +4,16 @@
 
 namespace quire {
 
-enum Isa : int { PORTABLE = 0, AVX2 = 1, AVX512 = 2, AVX512BF16 = 3 };  // AVX512BF16 brings VNNI and VBMI
+// Each rises within its kind of processor: portable, then those of x86-64, or those of 64-bit Arm.
+enum Isa : int {
+  PORTABLE = 0,
+  AVX2 = 1,
+  AVX512 = 2,
+  AVX512BF16 = 3,  // brings VNNI and VBMI
+  NEON = 4,        // what every 64-bit Arm has
+  NEONBF16 = 5,    // brings the dot products of bytes and I8MM
+};
+constexpr int NUM_ISAS = 6;
 
 // What the processor and the operating system allow.
 Isa best_isa();
@@ -17,10 +26,22 @@ bool use_isa(Isa isa);
 
 const char *isa_name(Isa isa);
 
+// The tables of a family by Isa, for kernels_for(): QUIRE_TABLES(gemm) names gemm_portable, gemm_avx2 and so on.
+#if defined(__x86_64__)
+#define QUIRE_TABLES(family) \
+  { &family##_portable, &family##_avx2, &family##_avx512, &family##_avx512bf16 }
+#elif defined(__aarch64__)
+#define QUIRE_TABLES(family) \
+  { &family##_portable, nullptr, nullptr, nullptr, &family##_neon, &family##_neonbf16 }
+#else
+#define QUIRE_TABLES(family) \
+  { &family##_portable }
+#endif
+
 // The kernels of a level or the nearest below; `tables` is indexed by Isa and holds nullptr where there are none.
-template <typename Table>
-inline const Table *kernels_for(const Table *const (&tables)[4]) {
-  for (int level = current_isa(); level > PORTABLE; --level)
+template <typename Table, int NUM>
+inline const Table *kernels_for(const Table *const (&tables)[NUM]) {
+  for (int level = current_isa() < NUM ? current_isa() : NUM - 1; level > PORTABLE; --level)
     if (tables[level] != nullptr) return tables[level];
   return tables[PORTABLE];
 }

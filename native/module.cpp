@@ -20,14 +20,15 @@ PyObject *best_isa(PyObject *, PyObject *) { return PyUnicode_FromString(quire::
 PyObject *use_isa(PyObject *, PyObject *name) {
   const char *wanted = PyUnicode_AsUTF8AndSize(name, nullptr);
   if (wanted == nullptr) return nullptr;
-  for (int level = quire::PORTABLE; level <= quire::AVX512BF16; ++level) {
+  for (int level = 0; level < quire::NUM_ISAS; ++level) {
     const quire::Isa found = static_cast<quire::Isa>(level);
     if (std::strcmp(wanted, quire::isa_name(found)) != 0) continue;
     if (quire::use_isa(found)) Py_RETURN_NONE;
     return PyErr_Format(PyExc_ValueError, "This processor does not have %s; the best it has is %s.", wanted,
                         quire::isa_name(quire::best_isa()));
   }
-  return PyErr_Format(PyExc_ValueError, "%s is no set of instructions; these are: portable, avx2, avx512, avx512bf16.",
+  return PyErr_Format(PyExc_ValueError,
+                      "%s is no set of instructions; these are: portable, avx2, avx512, avx512bf16, neon, neonbf16.",
                       wanted);
 }
 

@@ -98,10 +98,7 @@ struct Kernels {
 };
 
 extern const Kernels kernels_portable;
-#if defined(__x86_64__)
-extern const Kernels kernels_avx2;
-extern const Kernels kernels_avx512;
-extern const Kernels kernels_avx512bf16;
-#endif
+extern const Kernels kernels_avx2, kernels_avx512, kernels_avx512bf16;  // of x86-64
+extern const Kernels kernels_neon, kernels_neonbf16;                    // of 64-bit Arm
 
 }  // namespace quire::attention

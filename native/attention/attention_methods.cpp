@@ -13,11 +13,7 @@ using namespace quire::attention;
 using quire::Arguments;
 
 const Kernels *kernels_in_use() {
-#if defined(__x86_64__)
-  static const Kernels *const tables[] = {&kernels_portable, &kernels_avx2, &kernels_avx512, &kernels_avx512bf16};
-#else
-  static const Kernels *const tables[] = {&kernels_portable, nullptr, nullptr, nullptr};
-#endif
+  static const Kernels *const tables[] = QUIRE_TABLES(kernels);
   return quire::kernels_for(tables);
 }
 

@@ -47,11 +47,8 @@ struct GemmKernels {
 };
 
 extern const GemmKernels gemm_portable;
-#if defined(__x86_64__)
-extern const GemmKernels gemm_avx2;
-extern const GemmKernels gemm_avx512;
-extern const GemmKernels gemm_avx512bf16;
-#endif
+extern const GemmKernels gemm_avx2, gemm_avx512, gemm_avx512bf16;  // of x86-64
+extern const GemmKernels gemm_neon, gemm_neonbf16;                 // of 64-bit Arm
 
 inline int64_t panels_of(int64_t columns) { return (columns + PANEL - 1) / PANEL; }
 

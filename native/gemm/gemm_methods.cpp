@@ -12,11 +12,7 @@ using namespace quire;
 namespace {
 
 const GemmKernels &kernels() {
-#if defined(__x86_64__)
-  static const GemmKernels *const tables[] = {&gemm_portable, &gemm_avx2, &gemm_avx512, &gemm_avx512bf16};
-#else
-  static const GemmKernels *const tables[] = {&gemm_portable, nullptr, nullptr, nullptr};
-#endif
+  static const GemmKernels *const tables[] = QUIRE_TABLES(gemm);
   return *kernels_for(tables);
 }
 

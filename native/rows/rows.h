@@ -75,7 +75,9 @@ struct RowKernels {
                    Logprob *out, void *scratch);
 };
 
-extern const RowKernels rows_portable, rows_avx2, rows_avx512, rows_avx512bf16;
+extern const RowKernels rows_portable;
+extern const RowKernels rows_avx2, rows_avx512, rows_avx512bf16;  // of x86-64
+extern const RowKernels rows_neon, rows_neonbf16;                 // of 64-bit Arm
 
 constexpr int64_t MAX_HEAD_SIZE = 512;
 

@@ -14,11 +14,7 @@ namespace {
 using namespace quire;
 
 const RowKernels &kernels() {
-#if defined(__x86_64__)
-  static const RowKernels *const tables[4] = {&rows_portable, &rows_avx2, &rows_avx512, &rows_avx512bf16};
-#else
-  static const RowKernels *const tables[4] = {&rows_portable, nullptr, nullptr, nullptr};
-#endif
+  static const RowKernels *const tables[] = QUIRE_TABLES(rows);
   return *kernels_for(tables);
 }
 

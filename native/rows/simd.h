@@ -11,6 +11,9 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+#if defined(QUIRE_NEON)  // asked for by its files: on Arm the compiler's own macros do not tell it from the portable one
+#include <arm_neon.h>
+#endif
 
 #define QUIRE_INLINE static inline __attribute__((always_inline))
 #define QUIRE_INLINE_MEMBER inline __attribute__((always_inline))
@@ -71,6 +74,13 @@ QUIRE_INLINE Floats load(const BFloat16 *from) {
 QUIRE_INLINE Halves rounded_bfloat16(Floats x) {
 #if defined(__AVX512BF16__)
   return (Halves)_mm512_cvtneps_pbh((__m512)x);
+#elif defined(QUIRE_NEON) && defined(__ARM_FEATURE_BF16)
+  bfloat16x8_t parts[2];
+  float32x4_t from[4];
+  std::memcpy(from, &x, sizeof(from));
+  for (int half = 0; half < 2; ++half)
+    parts[half] = vcvtq_high_bf16_f32(vcvtq_low_bf16_f32(from[2 * half]), from[2 * half + 1]);
+  return bit_cast<Halves>(parts);
 #else
   const Words bits = bit_cast<Words>(x);
   const Words even = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
@@ -106,6 +116,18 @@ QUIRE_INLINE void store(Float16 *to, Floats x) {
     std::memcpy(&part, reinterpret_cast<const char *>(&x) + 32 * half, 32);
     _mm_storeu_si128(reinterpret_cast<__m128i *>(to + 8 * half), _mm256_cvtps_ph(part, _MM_FROUND_TO_NEAREST_INT));
   }
+}
+#elif defined(QUIRE_NEON)
+QUIRE_INLINE Floats load(const Float16 *from) {
+  float32x4_t parts[4];
+  for (int part = 0; part < 4; ++part)
+    parts[part] = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&from[4 * part].bits)));
+  return bit_cast<Floats>(parts);
+}
+QUIRE_INLINE void store(Float16 *to, Floats x) {
+  float32x4_t parts[4];
+  std::memcpy(parts, &x, sizeof(parts));
+  for (int part = 0; part < 4; ++part) vst1_u16(&to[4 * part].bits, vreinterpret_u16_f16(vcvt_f16_f32(parts[part])));
 }
 #else
 QUIRE_INLINE float widened(uint16_t half) {
@@ -213,6 +235,13 @@ QUIRE_INLINE Floats fused(Floats a, Floats b, Floats c) {
     std::memcpy(reinterpret_cast<char *>(&y) + 32 * half, &parts[0], 32);
   }
   return y;
+#elif defined(QUIRE_NEON)
+  float32x4_t left[4], right[4], sum[4];
+  std::memcpy(left, &a, sizeof(left));
+  std::memcpy(right, &b, sizeof(right));
+  std::memcpy(sum, &c, sizeof(sum));
+  for (int part = 0; part < 4; ++part) sum[part] = vfmaq_f32(sum[part], left[part], right[part]);
+  return bit_cast<Floats>(sum);
 #else
   return a * b + c;
 #endif

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -27,10 +28,23 @@ def test_the_instructions_in_use_are_lowered_and_raised_by_name() -> None:
 
 def test_unknown_instructions_are_an_error_that_names_those_there_are() -> None:
     for name in ("sse9", "", "AVX2"):
-        with pytest.raises(ValueError, match="portable, avx2, avx512, avx512bf16"):
+        with pytest.raises(ValueError, match="portable, avx2, avx512, avx512bf16, neon, neonbf16"):
             extension.use_isa(name)
     with pytest.raises(TypeError):
         extension.use_isa(2)
+
+
+def test_the_instructions_of_another_kind_of_processor_are_known_and_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    best = extension.best_isa()
+    is_arm = platform.machine() in ("aarch64", "arm64")
+    assert best.startswith("neon") == is_arm
+    for name in ("avx2", "avx512", "avx512bf16") if is_arm else ("neon", "neonbf16"):
+        with pytest.raises(ValueError, match=f"does not have {name}; the best it has is {best}"):
+            extension.use_isa(name)
+        monkeypatch.setenv("QUIRE_ISA", name.upper())
+        with pytest.raises(ConfigError, match=f"QUIRE_ISA: This processor does not have {name}"):
+            find_native.__wrapped__()
+    assert extension.isa() == best
 
 
 def test_an_environment_variable_that_names_no_instructions_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
