@@ -28,7 +28,11 @@ def run(arguments: Sequence[str]) -> int:
     from quire.server.listen import listen
 
     with listen(asked.server.host, asked.server.port, asked.server.uds) as listener:
+        from setproctitle import setproctitle
+
         from quire.config.resolve import resolve
+
+        setproctitle("quire front")
 
         decided = resolve(asked)
         for notice in decided.notices:

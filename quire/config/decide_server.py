@@ -67,6 +67,7 @@ def decide_server(asked: Asked, card: Card, plan: MemoryPlan, env: Env, ledger: 
         has_console=server.console,
         has_tokenizer_info=server.enable_tokenizer_info_endpoint,
         tracks_load=server.enable_server_load_tracking,
+        shutdown_timeout_s=server.shutdown_timeout,
         sse_keep_alive_s=server.sse_keep_alive_interval,
         default_chat_template_kwargs=json.dumps(dict(server.default_chat_template_kwargs or {})),
     )

@@ -80,6 +80,8 @@ class WorkerConfig(Struct, frozen=True):
     packed_cache: str = ""
     packed_cache_bytes: int = 0
     """Where quantised weights are kept between starts, and the most that they may take; 0: they are not kept."""
+    enforce_eager: bool = False
+    """No step is recorded (worker/launch.py)."""
     num_threads: int = 0
     """0: as many as the machine lets this process use."""
     seed: int = 0
@@ -171,5 +173,6 @@ class ServerConfig(Struct, frozen=True):
     max_body_bytes: int = 32 * 1024 * 1024
     keep_alive_s: int = 5
     sse_keep_alive_s: int = 0
+    shutdown_timeout_s: int = 5
     default_chat_template_kwargs: str = "{}"
     """A JSON object of template variables for every request."""

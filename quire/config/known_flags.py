@@ -95,8 +95,7 @@ _AREAS = {
     ),
     "engine": (
         "aggregate-engine-logging fail-on-environ-validation gdn-prefill-backend kda-decode-backend "
-        "kda-prefill-backend "
-        "shutdown-timeout"
+        "kda-prefill-backend"
     ),
     "older versions": (
         "cpu-kvcache-space disable-async-output-proc disable-mm-preprocessor-cache enable-prompt-adapter "

@@ -41,6 +41,9 @@ class ServerOptions:
     enable_request_id_headers: bool = option(False, "Send X-Request-Id with every answer.")
     disable_fastapi_docs: bool = option(False, "Serve neither the API's description nor its pages.")
     console: bool = option(True, "Serve a page at / to chat with the model and watch the engine.")
+    shutdown_timeout: int = option(
+        5, "How long requests may go on after the server was told to end.", unit="seconds", low=0, high=86400
+    )
     sse_keep_alive_interval: int = option(
         0, "Comment in a stream that is silent this long; 0: none.", unit="seconds", low=0, high=86400
     )

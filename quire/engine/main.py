@@ -20,6 +20,7 @@ import threading
 from collections.abc import Callable
 
 import msgspec
+from setproctitle import setproctitle
 
 from quire import plugins
 from quire.config.decided import EngineConfig
@@ -113,6 +114,7 @@ class Service:
 
 def main(arguments: list[str]) -> int:
     """Serve one front until it goes away; returns an exit code only when the engine cannot start."""
+    setproctitle("quire engine")
     # These reach the front's whole process group; the front decides when this process ends.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

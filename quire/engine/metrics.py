@@ -48,7 +48,9 @@ PREEMPTIONS = (1, 2, 3, 4, 5, 10, 20)
 FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
 _NUM_KEPT = 32
 """Requests that have ended and can still be asked about."""
-_UNCOUNTED_HANDLERS = frozenset(("/metrics", "/health", "/load", "/ping", "/version"))
+_UNCOUNTED_HANDLERS = frozenset(
+    ("/metrics", "/health", "/livez", "/load", "/ping", "/readyz", "/version", "/console/state")
+)
 
 
 def token_buckets(largest: int) -> tuple[int, ...]:

@@ -24,10 +24,8 @@ from quire.server.protocol import BoundedProtocol
 
 logger = logging.getLogger(__name__)
 
-_GRACE_S = 5
-"""How long requests under way may go on after the signal."""
 _FAREWELL_S = 3
-"""How long they have then to send their error; what is left after that is cut off."""
+"""How long requests have, when the grace is over, to send their error; what is left after that is cut off."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -79,7 +77,7 @@ async def run(
             access_log=False,
             root_path=config.root_path,
             timeout_keep_alive=config.keep_alive_s,
-            timeout_graceful_shutdown=_GRACE_S + _FAREWELL_S,
+            timeout_graceful_shutdown=config.shutdown_timeout_s + _FAREWELL_S,
             server_header=False,
             ssl_keyfile=config.ssl_keyfile,
             ssl_certfile=config.ssl_certfile,
@@ -92,7 +90,7 @@ async def run(
         await asyncio.sleep(0.005)
     if server.started:
         print(_greeting(config), file=sys.stderr, flush=True)
-    ending = asyncio.create_task(_end(server, end_requests), name="end")
+    ending = asyncio.create_task(_end(server, config.shutdown_timeout_s, end_requests), name="end")
     try:
         await serving
     finally:
@@ -101,11 +99,11 @@ async def run(
     return 128 + server.signal if server.signal else 0
 
 
-async def _end(server: _Server, end_requests: Callable[[], Awaitable[None]]) -> None:
+async def _end(server: _Server, grace_s: int, end_requests: Callable[[], Awaitable[None]]) -> None:
     await server.told_to_end.wait()
-    logger.info("Told to end; requests under way have %d s. Ctrl-C again ends them now.", _GRACE_S)
+    logger.info("Told to end; requests under way have %d s. Ctrl-C again ends them now.", grace_s)
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(server.told_again.wait(), _GRACE_S)
+        await asyncio.wait_for(server.told_again.wait(), grace_s)
     await end_requests()
 
 

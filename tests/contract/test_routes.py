@@ -61,6 +61,8 @@ async def test_every_route_but_the_open_ones_needs_a_key() -> None:
     assert {path for path, value in is_open.items() if value} == {
         "/health",
         "/ping",
+        "/livez",
+        "/readyz",
         "/metrics",
         "/",
         "/console/console.js",

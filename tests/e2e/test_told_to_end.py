@@ -48,3 +48,30 @@ def test_requests_under_way_end_with_an_error_and_the_engine_ends_too(
     finally:
         os.close(engine)
         server.process.kill()
+
+
+def test_a_server_without_a_grace_ends_requests_at_once(tmp_path: Path) -> None:
+    server = start(tmp_path / "log", "folio", "--shutdown-timeout", "0")
+    body = {"prompt": "On and on", "max_tokens": 2000, "ignore_eos": True, "stream": True}
+    try:
+        with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=60) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            server.process.terminate()
+            rest = [line for line in lines if line]
+        assert '"message":"The server is shutting down."' in rest[-2]
+        assert server.process.wait(20) == 143
+    finally:
+        server.process.kill()
+
+
+def test_processes_say_in_their_title_what_they_are(tmp_path: Path) -> None:
+    server = start(tmp_path / "log", "folio")
+    try:
+        pid = server.process.pid
+        [engine] = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        titles = [Path(f"/proc/{one}/cmdline").read_bytes().rstrip(b"\0") for one in (pid, engine)]
+        assert titles == [b"quire front", b"quire engine"]
+    finally:
+        server.process.terminate()
+        server.process.wait(20)

@@ -86,6 +86,8 @@ async def test_health_follows_the_engine() -> None:
     assert (await site.ask("GET", "/health")).content == b""
     site.engine.is_alive = False
     assert (await site.ask("GET", "/health")).status_code == 503
+    assert (await site.ask("GET", "/readyz")).status_code == 503
+    assert (await site.ask("GET", "/livez")).status_code == 200
 
 
 async def test_the_version_is_told() -> None:
