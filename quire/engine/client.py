@@ -1,19 +1,22 @@
 """What a front needs of an engine, wherever it runs.
 
 Not here: an engine in processes of its own (supervisor.py).
-Door: EngineClient, Event.
+Door: EngineClient, Event, Listener.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Protocol
 
 from quire.core.events import Delta, EngineStats, Scheduled, StepEvents
 from quire.core.ids import RequestId
 from quire.core.request import Request
+from quire.errors import QuireError
 
 Event = Delta | Scheduled
+Listener = Callable[[Event | QuireError], None]
+"""Is called between two turns of the event loop, so it must be quick, and must not raise."""
 
 
 class EngineClient(Protocol):
@@ -33,11 +36,16 @@ class EngineClient(Protocol):
         """Whether an engine is there to compute."""
         ...
 
-    def submit(self, request: Request) -> AsyncGenerator[Event, None]:
-        """The request's events until all its samples have finished. Closing the iterator cancels what has not.
+    def submit(self, request: Request, listener: Listener) -> None:
+        """Have a request computed. The listener is told every event until all samples have finished, or the error
+        that ends them: EngineDead when no engine can be had, SequenceFailed when the request is what ends engines.
 
-        Raises: EngineDead when no engine can be had; SequenceFailed when the request is what ends engines.
+        Raises: EngineDead when it is known now that no engine can be had; then the listener is told nothing.
         """
+        ...
+
+    def withdraw(self, request_id: RequestId) -> None:
+        """Cancel what has not finished, and tell its listener nothing more. Unknown ids are ignored."""
         ...
 
     def cancel(self, request_id: RequestId, index: int | None = None) -> None:

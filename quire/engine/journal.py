@@ -6,27 +6,24 @@ Door: Entry.
 
 from __future__ import annotations
 
-import asyncio
-
 from msgspec.structs import replace
 
 from quire.core.events import Delta, Scheduled
 from quire.core.request import Request, Resumed
-from quire.engine.client import Event
-from quire.errors import QuireError
+from quire.engine.client import Event, Listener
 
 
 class Entry:
-    """An unfinished request. ``inbox`` leads to whoever iterates over it: events, or the error that ends it.
+    """An unfinished request, and who listens to it.
 
     Invariant: ``_generated`` has exactly the samples that have not finished, with all tokens that were told of them.
     """
 
-    __slots__ = ("_cancelled", "_generated", "inbox", "is_begun", "is_sent", "num_crashes", "num_told", "request")
+    __slots__ = ("_cancelled", "_generated", "is_begun", "is_sent", "listener", "num_crashes", "num_told", "request")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, listener: Listener) -> None:
         self.request = request
-        self.inbox: asyncio.Queue[Event | QuireError] = asyncio.Queue()
+        self.listener = listener
         self.is_sent = False
         """Whether the present engine has it."""
         self.is_begun = False
@@ -45,16 +42,17 @@ class Entry:
 
     def take(self, event: Event) -> None:
         """Note an event of the present engine and pass it on."""
-        if event.index not in self._generated:
+        generated = self._generated.get(event.index)
+        if generated is None:
             return
         if isinstance(event, Scheduled):
             self.is_begun = True
         else:
             self.num_told += len(event.token_ids)
-            self._generated[event.index] += event.token_ids
+            generated += event.token_ids
             if event.finish is not None:
                 del self._generated[event.index]
-        self.inbox.put_nowait(event)
+        self.listener(event)
 
     def cancel(self, index: int | None) -> None:
         """Samples that no engine shall go on with; one that no engine has ends at once."""

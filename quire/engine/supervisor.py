@@ -16,15 +16,15 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 
 from quire.config.decided import EngineConfig
 from quire.core.command import Cancel, Command, Reply
-from quire.core.events import Delta, EngineStats, Ready, StepEvents
+from quire.core.events import EngineStats, Ready, StepEvents
 from quire.core.ids import RequestId
 from quire.core.request import Request
 from quire.core.wire import Message
-from quire.engine.client import Event
+from quire.engine.client import Listener
 from quire.engine.journal import Entry
 from quire.engine.process import COMMAND, EngineProcess
 from quire.engine.quarantine import Quarantine
@@ -46,7 +46,7 @@ _PAUSE_S = 0.2
 class Supervisor:
     """An EngineClient over a succession of engine processes. All calls belong to one event loop.
 
-    Invariant: ``_entries`` holds exactly the requests whose iterator is alive and not at its end.
+    Invariant: ``_entries`` holds exactly the requests whose listener has not been told their end.
     """
 
     def __init__(
@@ -110,24 +110,11 @@ class Supervisor:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    async def submit(self, request: Request) -> AsyncGenerator[Event, None]:
+    def submit(self, request: Request, listener: Listener) -> None:
         """See EngineClient.submit. A request waits while another engine is being started."""
         self._check_circuit()
-        entry = self._entries[request.id] = Entry(request)
-        num_open = request.n
-        try:
-            self._send_admissible()
-            while num_open:
-                event = await entry.inbox.get()
-                if isinstance(event, QuireError):
-                    raise event
-                if isinstance(event, Delta) and event.finish is not None:
-                    num_open -= 1
-                yield event
-        finally:
-            if not entry.is_finished:
-                self.cancel(request.id)
-            del self._entries[request.id]
+        self._entries[request.id] = Entry(request, listener)
+        self._send_admissible()
 
     def cancel(self, request_id: RequestId, index: int | None = None) -> None:
         """See EngineClient.cancel."""
@@ -135,8 +122,15 @@ class Supervisor:
         if entry is None:
             return
         entry.cancel(index)
+        self._drop_finished(entry)
         if entry.is_sent and self._process is not None:
             self._process.send(Cancel(request_id, index))
+
+    def withdraw(self, request_id: RequestId) -> None:
+        """See EngineClient.withdraw."""
+        entry = self._entries.pop(request_id, None)
+        if entry is not None and not entry.is_finished and entry.is_sent and self._process is not None:
+            self._process.send(Cancel(request_id))
 
     async def command(self, name: str, *arguments: str) -> str:
         """See EngineClient.command. Raises QuireError with the engine's words when the command failed."""
@@ -193,10 +187,14 @@ class Supervisor:
         if isinstance(message, StepEvents):
             if message.stats is not None:
                 self._stats = message.stats
-            events: tuple[Event, ...] = (*message.scheduled, *message.deltas)
-            for event in events:
-                if (entry := self._entries.get(event.request_id)) is not None:
-                    entry.take(event)
+            for scheduled in message.scheduled:
+                if (entry := self._entries.get(scheduled.request_id)) is not None:
+                    entry.take(scheduled)
+            for delta in message.deltas:
+                if (entry := self._entries.get(delta.request_id)) is not None:
+                    entry.take(delta)
+                    if delta.finish is not None:
+                        self._drop_finished(entry)
             for observe in self.on_events:
                 observe(message)
         elif isinstance(message, Reply):
@@ -205,6 +203,10 @@ class Supervisor:
                 waiting.set_result(message)
         else:
             logger.error("The engine sent a %s, which is none of its messages.", type(message).__name__)
+
+    def _drop_finished(self, entry: Entry) -> None:
+        if entry.is_finished:
+            self._entries.pop(entry.request.id, None)
 
     def _send_admissible(self) -> None:
         if self._process is None:
@@ -219,14 +221,13 @@ class Supervisor:
         self._process = None
         self._crashes_s.append(self._clock())
         guilty = self._quarantine.convict()
-        for entry in self._entries.values():
+        for entry in list(self._entries.values()):
             entry.lose()
+            self._drop_finished(entry)
         if guilty is not None:
             logger.error("Request %s ended three engines, the last one alone; it is refused.", guilty.request.id)
-            guilty.inbox.put_nowait(
-                SequenceFailed("This request ended the engine three times, the last time alone. Do not send it again.")
-            )
-            guilty.cancel(None)
+            reason = "This request ended the engine three times, the last time alone. Do not send it again."
+            self._fail(guilty, SequenceFailed(reason))
         for waiting in self._replies.values():
             if not waiting.done():
                 waiting.set_exception(EngineDead("The engine's process has ended; the command may not have been done."))
@@ -271,9 +272,12 @@ class Supervisor:
             raise _refusal()
 
     def _fail_all(self, error: QuireError) -> None:
-        for entry in self._entries.values():
-            entry.inbox.put_nowait(error)
-            entry.cancel(None)
+        for entry in list(self._entries.values()):
+            self._fail(entry, error)
+
+    def _fail(self, entry: Entry, error: QuireError) -> None:
+        if self._entries.pop(entry.request.id, None) is not None:
+            entry.listener(error)
 
 
 def _refusal() -> EngineDead:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -52,7 +51,7 @@ class Front:
 class Service:
     """Front and configuration together, with the state that lives as long as the server.
 
-    Invariant: ``num_in_flight`` counts the generating requests between their admission and their end.
+    Invariant: ``num_in_flight`` counts the generations that are open (see generation.py, which changes it).
     """
 
     def __init__(self, config: ServerConfig, front: Front) -> None:
@@ -102,15 +101,6 @@ class Service:
         if num_chars <= INLINE_CHARS:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-    @contextmanager
-    def in_flight(self) -> Iterator[None]:
-        """Count a generating request while it lasts."""
-        self.num_in_flight += 1
-        try:
-            yield
-        finally:
-            self.num_in_flight -= 1
 
     def close(self) -> None:
         """Let the threads end."""

@@ -1,23 +1,25 @@
 """Requests on their way through the engine: events in, pieces of text out, exactly one end for each.
 
 Not here: prompts (prompts.py), the shapes of answers (routes/), text and stop strings (text/stream.py).
-Door: Generation, admit, merged.
+Door: Generation, Pieces, admit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Self
 
 from quire.core.events import Delta, Scheduled
 from quire.core.ids import RequestId
 from quire.core.outputs import PositionLogprobs
 from quire.core.params import SamplingParams
+from quire.engine.client import Event
 from quire.engine.metrics import Ended
-from quire.errors import RequestError, SequenceFailed
+from quire.errors import QuireError, RequestError, SequenceFailed
 from quire.server.access import new_id
 from quire.server.faults import printable
 from quire.server.front import Service
@@ -31,20 +33,27 @@ logger = logging.getLogger(__name__)
 
 
 class Generation:
-    """One admitted prompt with its samples; what it counts grows while ``pieces`` is read."""
+    """One admitted prompt with its samples, from ``start`` to ``close``; what it counts grows meanwhile."""
 
     def __init__(self, service: Service, admitted: Admitted, prompt: Prompt) -> None:
         self.request = admitted.request
         self.prompt = prompt
+        self.ended: Ended | None = None
+        """What became of it; known once it was closed."""
         self._service = service
         self._stream = RequestStream(admitted, prompt.text, service.front.tokenizer)
         self._reasons: dict[int, str] = {}
-        self.ended: Ended | None = None
-        """What became of it; known once ``pieces`` has ended."""
+        self._tell: Callable[[Piece | Exception], None] = _nobody
+        self._is_open = False
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all samples have ended."""
+        return self._stream.finished
 
     @property
     def prompt_logprobs(self) -> list[PositionLogprobs | None] | None:
-        """Logprobs of the prompt's tokens, the first None; known once a piece was read, None when not asked."""
+        """Logprobs of the prompt's tokens, the first None; known once a piece was told, None when not asked."""
         return self._stream.prompt_logprobs
 
     @property
@@ -57,38 +66,55 @@ class Generation:
         """Prompt tokens that the prefix cache had."""
         return self._stream.num_cached_tokens
 
-    async def pieces(self) -> AsyncGenerator[Piece, None]:
-        """What the samples say, until all have ended. Closing cancels the rest.
+    def start(self, tell: Callable[[Piece | Exception], None]) -> None:
+        """Have it computed. ``tell`` is called with every piece until all samples have ended, or with what failed.
 
-        Raises: SequenceFailed, EngineDead.
+        Raises: EngineDead.
         """
         front = self._service.front
+        self._is_open = True
+        self._tell = tell
+        self._service.num_in_flight += 1
         front.metrics.arrived(self.request)
-        try:
-            with self._service.in_flight():
-                async with aclosing(front.client.submit(self.request)) as events:
-                    async for event in events:
-                        if isinstance(event, Scheduled):
-                            self._stream.scheduled(event)
-                        elif (piece := self._feed(event)) is not None:
-                            yield piece
-                        if self._stream.finished:
-                            break
-        finally:
+        front.client.submit(self.request, self._hear)
+
+    def close(self) -> None:
+        """Cancel what has not ended, and tell nothing more; nothing happens when it is not open."""
+        if self._is_open:
+            self._is_open = False
+            self._tell = _nobody
+            front = self._service.front
+            front.client.withdraw(self.request.id)
+            self._service.num_in_flight -= 1
             self.ended = front.metrics.finished(self.request.id, self._reasons)
+
+    def _hear(self, event: Event | QuireError) -> None:
+        """What fails here ends this request, never the others whose events came in the same message."""
+        try:
+            if isinstance(event, Delta):
+                if (piece := self._feed(event)) is not None:
+                    self._tell(piece)
+            elif isinstance(event, Scheduled):
+                self._stream.scheduled(event)
+            else:
+                self._tell(event)
+        except Exception as error:
+            self._tell(error)
 
     def _feed(self, delta: Delta) -> Piece | None:
         if delta.finish == "error":
             self._reasons[delta.index] = "error"
             raise SequenceFailed(f"The engine failed this request: {delta.error or 'no reason given'}.")
         piece = self._stream.feed(delta)
-        if piece is None:
-            return None
-        if piece.finish_reason is not None:
+        if piece is not None and piece.finish_reason is not None:
             self._reasons[piece.index] = piece.finish_reason
-        if piece.stopped_by_text:
-            self._service.front.client.cancel(self.request.id, piece.index)
+            if piece.stopped_by_text:
+                self._service.front.client.cancel(self.request.id, piece.index)
         return piece
+
+
+def _nobody(_: Piece | Exception) -> None:
+    """Who is told before the start and after the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,42 +168,62 @@ def _admit(service: Service, prompt: Prompt, wish: Wish) -> Admitted:
         raise
 
 
-async def merged(generations: Sequence[Generation]) -> AsyncGenerator[tuple[int, Piece], None]:
-    """Pieces of all generations as they come, each with its generation's place.
+class Pieces:
+    """The pieces of some generations, in batches: each has what came since the last one, and each piece the place of
+    its generation. All are started on entering and closed on leaving.
 
-    The first failure ends them all and is raised; closing ends them all.
+    The first failure ends the iteration, after the pieces that came before it.
     """
-    if len(generations) == 1:
-        async with aclosing(generations[0].pieces()) as pieces:
-            async for piece in pieces:
-                yield 0, piece
-        return
-    queue: asyncio.Queue[tuple[int, Piece] | Exception | None] = asyncio.Queue()
 
-    async def pump(place: int, generation: Generation) -> None:
+    def __init__(self, generations: Sequence[Generation]) -> None:
+        self._generations = generations
+        self._batch: list[tuple[int, Piece]] = []
+        self._failure: Exception | None = None
+        self._loop = asyncio.get_running_loop()
+        self._waiting: asyncio.Future[None] | None = None
+
+    def __enter__(self) -> Self:
         try:
-            async with aclosing(generation.pieces()) as pieces:
-                async for piece in pieces:
-                    queue.put_nowait((place, piece))
-            queue.put_nowait(None)
-        except Exception as error:
-            queue.put_nowait(error)
+            for place, generation in enumerate(self._generations):
+                generation.start(partial(self._take, place))
+        except BaseException:
+            self._close()
+            raise
+        return self
 
-    tasks = [asyncio.ensure_future(pump(place, generation)) for place, generation in enumerate(generations)]
-    num_left = len(tasks)
-    try:
-        while num_left:
-            found = await queue.get()
-            if isinstance(found, Exception):
-                raise found
-            if found is None:
-                num_left -= 1
-            else:
-                yield found
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[tuple[int, Piece]]:
+        while not self._batch:
+            if self._failure is not None:
+                raise self._failure
+            if all(generation.is_finished for generation in self._generations):
+                raise StopAsyncIteration
+            self._waiting = self._loop.create_future()
+            await self._waiting
+        batch, self._batch = self._batch, []
+        return batch
+
+    def _take(self, place: int, told: Piece | Exception) -> None:
+        if self._failure is not None:
+            return
+        if isinstance(told, Piece):
+            self._batch.append((place, told))
+        else:
+            self._failure = told
+        waiting = self._waiting
+        if waiting is not None:
+            self._waiting = None
+            if not waiting.done():
+                waiting.set_result(None)
+
+    def _close(self) -> None:
+        for generation in self._generations:
+            generation.close()
 
 
 def usage_of(service: Service, generations: Sequence[Generation], num_generated: int | None = None) -> Usage:

@@ -61,7 +61,8 @@ async def until_gone(receive: Receive, work: Coroutine[object, object, T]) -> T:
 
 
 class EventStream:
-    """A response whose body is the events of a generator, which is closed at once when the client goes.
+    """A response whose body is the events of a generator (each time one or several), which is closed at once when the
+    client goes. Events that come while a slow client does not read are sent together.
 
     ``keep_alive_s``: after this long without an event a comment is sent (and begins the answer if need be); 0: never.
     """
@@ -84,8 +85,9 @@ class EventStream:
     async def _run(self, send: Send) -> None:
         async with contextlib.aclosing(self._events) as events:
             try:
-                async for one in events:
-                    await self._send(send, one)
+                pass_on = self._send if self._keep_alive_s > 0 else self._pass_on
+                async for some in events:
+                    await pass_on(send, some)
             except (OSError, asyncio.CancelledError):
                 raise
             except Exception as error:
@@ -111,11 +113,16 @@ class EventStream:
             if self._num_sent == num_sent:
                 await self._send(send, KEEP_ALIVE)
 
-    async def _send(self, send: Send, one: bytes) -> None:
+    async def _send(self, send: Send, some: bytes) -> None:
+        """Events or a comment: one after the other, whoever sends them."""
         async with self._turn:
+            await self._pass_on(send, some)
+
+    async def _pass_on(self, send: Send, some: bytes) -> None:
+        if not self._has_started:
             await self._start(send)
-            self._num_sent += 1
-            await send({"type": "http.response.body", "body": one, "more_body": True})
+        self._num_sent += 1
+        await send({"type": "http.response.body", "body": some, "more_body": True})
 
     async def _start(self, send: Send) -> None:
         if not self._has_started:

@@ -57,8 +57,9 @@ class Detokenizer:
 
     def push(self, ids: Sequence[int]) -> str:
         """The text that became certain with these ids."""
-        pieces = [self._pieces.push(id) for id in ids if id not in self._skipped]
-        return pieces[0] if len(pieces) == 1 else "".join(pieces)
+        if len(ids) == 1:
+            return "" if ids[0] in self._skipped else self._pieces.push(ids[0])
+        return "".join([self._pieces.push(id) for id in ids if id not in self._skipped])
 
     def finish(self) -> str:
         """What was held back; nothing may be pushed afterwards."""
@@ -66,19 +67,26 @@ class Detokenizer:
 
 
 class _BytePieces:
-    """Bytes of tokens through an incremental UTF-8 decoder."""
+    """Bytes of tokens through an incremental UTF-8 decoder; between characters, a token of whole ones needs none.
 
-    __slots__ = ("_bytes", "_decoder", "_first", "_tokenizer")
+    ``_is_between``: the text has begun and the decoder holds no part of a character.
+    """
+
+    __slots__ = ("_bytes", "_decoder", "_first", "_is_between", "_tokenizer", "_whole_text")
 
     def __init__(self, tokenizer: Tokenizer, prompt_tail: Sequence[int]) -> None:
         self._tokenizer = tokenizer
         self._bytes = tokenizer.token_bytes
+        self._whole_text = tokenizer.whole_text
         self._first = "keep" if prompt_tail else tokenizer.scheme.first
         self._decoder = _Utf8Decoder("replace")
         for id in prompt_tail:
             self._decoder.decode(self._bytes(id))
+        self._is_between = self._has_begun()
 
     def push(self, id: int) -> str:
+        if self._is_between and (text := self._whole_text(id)) is not None:
+            return text
         data = self._bytes(id)
         if self._first == "drop_all":
             data = self._tokenizer.token_bytes_at_start(id)
@@ -86,7 +94,12 @@ class _BytePieces:
         elif self._first == "strip_one" and data:
             data = data.removeprefix(b" ")
             self._first = "keep"
-        return self._decoder.decode(data)
+        text = self._decoder.decode(data)
+        self._is_between = self._has_begun()
+        return text
+
+    def _has_begun(self) -> bool:
+        return self._first == "keep" and not self._decoder.getstate()[0]
 
     def finish(self) -> str:
         return self._decoder.decode(b"", final=True)

@@ -25,7 +25,7 @@ from quire.text.tokenizer import Tokenizer
 from quire.text.validate import Admitted, TextOptions
 
 
-class Piece(Struct, frozen=True):
+class Piece(Struct, frozen=True, gc=False):
     """What is new of one sample. ``text`` may be empty while something is held back; exactly one piece of a sample
     has a ``finish_reason``.
 
@@ -35,7 +35,7 @@ class Piece(Struct, frozen=True):
 
     index: int
     text: str
-    token_ids: list[int]
+    token_ids: tuple[int, ...]
     logprobs: list[PositionLogprobs] | None = None
     finish_reason: FinishReason | None = None
     stop_reason: int | str | None = None
@@ -138,6 +138,8 @@ class _Sample:
             else None
         )
         self._stopper = Stopper(options.stop, options.include_stop)
+        # Then a token is text and nothing else: most tokens of most requests.
+        self._is_plain = self._detokenizer is not None and not options.stop and not options.wants_logprobs
         self._text: list[str] = []
         self._token_ids: list[int] = []
         self._logprobs: list[PositionLogprobs] = []
@@ -153,6 +155,12 @@ class _Sample:
 
     def feed(self, delta: Delta) -> Piece:
         """Takes one delta of this sample, which has not ended."""
+        if self._is_plain and delta.finish is None and self._detokenizer is not None:
+            text = self._detokenizer.push(delta.token_ids)
+            self._token_ids += delta.token_ids
+            if text:
+                self._text.append(text)
+            return Piece(self._index, text, delta.token_ids)
         visible, num_kept, matched = self._visible(delta)
         ids = delta.token_ids[:num_kept]
         entries = delta.logprobs[:num_kept] if self._options.wants_logprobs else ()
@@ -169,7 +177,7 @@ class _Sample:
         return Piece(
             index=self._index,
             text=visible,
-            token_ids=list(ids),
+            token_ids=ids,
             logprobs=logprobs if self._options.wants_logprobs else None,
             finish_reason=self._finish_reason,
             stop_reason=self._stop_reason,

@@ -53,6 +53,7 @@ class Tokenizer:
         self.eos_token_id = self._named_id("eos_token")
         self.pad_token_id = self._named_id("pad_token")
         self._bytes: dict[int, bytes] = {}
+        self._texts: dict[int, str | None] = {}
 
     @classmethod
     def load(cls, path: str) -> Tokenizer:
@@ -121,6 +122,20 @@ class Tokenizer:
             found = self.scheme.piece_bytes(self.token(id))
             if 0 <= id < self.num_tokens:
                 self._bytes[id] = found
+        return found
+
+    def whole_text(self, id: int) -> str | None:
+        """The text of a token in the middle of a text when its bytes are whole characters; None when they are not."""
+        try:
+            return self._texts[id]
+        except KeyError:
+            pass
+        try:
+            found = self.token_bytes(id).decode("utf-8")
+        except UnicodeDecodeError:
+            found = None
+        if 0 <= id < self.num_tokens:
+            self._texts[id] = found
         return found
 
     def token_bytes_at_start(self, id: int) -> bytes:

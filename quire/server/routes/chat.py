@@ -6,7 +6,6 @@ Not here: fields and their checks (schema/chat.py, schema/messages.py), renderin
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 import msgspec
 from msgspec import UNSET
@@ -19,7 +18,7 @@ from quire.server.body import read_record
 from quire.server.envelope import Envelope, answer_id, member, priority
 from quire.server.explain import explain, wants_explanation
 from quire.server.front import Service
-from quire.server.generation import Generation, Wish, admit, merged, usage_of
+from quire.server.generation import Generation, Pieces, Wish, admit, usage_of
 from quire.server.logprobs import TokenNames, chat_logprobs, prompt_logprobs
 from quire.server.prompts import Conversation, chat_prompt
 from quire.server.schema.chat import (
@@ -136,6 +135,7 @@ class ChatAnswer:
         self._service = service
         self._asked = asked
         self._generation = generation
+        self._num_told = 0
         self._envelope = Envelope(service, asked, answer, "chat.completion.chunk")
         by_id = bool(asked.return_tokens_as_token_ids) or service.config.returns_tokens_as_token_ids
         self._names = TokenNames(service.front.tokenizer, by_id=by_id)
@@ -148,9 +148,10 @@ class ChatAnswer:
     async def whole(self) -> ChatResponse:
         """The answer when every sample has ended."""
         samples = [_Sample() for _ in range(self._generation.request.n)]
-        async with aclosing(merged([self._generation])) as pieces:
-            async for _, piece in pieces:
-                samples[piece.index].add(piece)
+        with Pieces([self._generation]) as batches:
+            async for batch in batches:
+                for _, piece in batch:
+                    samples[piece.index].add(piece)
         positions = self._generation.prompt_logprobs if self._asked.prompt_logprobs is not None else None
         return ChatResponse(
             id=self._envelope.id,
@@ -182,14 +183,15 @@ class ChatAnswer:
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """The answer as events, the first when the engine's first token is there."""
-        has_begun = False
-        async with aclosing(merged([self._generation])) as pieces:
-            async for _, piece in pieces:
-                if not has_begun:
-                    has_begun = True
-                    yield self._opening()
-                if (chunk := self._chunk(piece)) is not None:
-                    yield chunk
+        opening = True
+        with Pieces([self._generation]) as batches:
+            async for batch in batches:
+                chunks = b"".join([self._chunk(piece) for _, piece in batch])
+                if opening:
+                    opening = False
+                    chunks = self._opening() + chunks
+                if chunks:
+                    yield chunks
         if self._envelope.tells_usage:
             yield self._envelope.usage_chunk(usage_of(self._service, [self._generation]))
         if self._explains:
@@ -212,10 +214,12 @@ class ChatAnswer:
                 events.append(self._envelope.chunk(choice, usage=usage))
         return b"".join(events)
 
-    def _chunk(self, piece: Piece) -> bytes | None:
+    def _chunk(self, piece: Piece) -> bytes:
+        """The event of a piece; nothing while something is held back."""
         asked, is_last = self._asked, piece.finish_reason is not None
+        self._num_told += len(piece.token_ids)
         if not (piece.text or is_last or asked.return_token_ids or (asked.logprobs and piece.token_ids)):
-            return None
+            return b""
         if is_last or asked.return_token_ids or asked.logprobs:
             choice = ChatChunkChoice(
                 index=piece.index,
@@ -233,7 +237,9 @@ class ChatAnswer:
                 b'{"index":%d,"delta":{"content":%b},"logprobs":null,"finish_reason":null}'
                 % (piece.index, _encode(piece.text))
             )  # fmt: skip
-        usage = usage_of(self._service, [self._generation]) if self._envelope.tells_usage_always else None
+        usage = None
+        if self._envelope.tells_usage_always:
+            usage = usage_of(self._service, [self._generation], self._num_told)
         return self._envelope.chunk(encoded, usage=usage, is_last=is_last)
 
 

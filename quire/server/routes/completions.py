@@ -6,7 +6,6 @@ Not here: fields and their checks (schema/completion.py).
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 import msgspec
 from msgspec import UNSET
@@ -19,7 +18,7 @@ from quire.server.body import read_record
 from quire.server.envelope import Envelope, answer_id, priority
 from quire.server.explain import explain, wants_explanation
 from quire.server.front import Service
-from quire.server.generation import Generation, Wish, admit, merged, usage_of
+from quire.server.generation import Generation, Pieces, Wish, admit, usage_of
 from quire.server.logprobs import CompletionLogprobsBuilder, TokenNames, joined, prompt_logprobs
 from quire.server.prompts import Prompt, ids_prompt, text_prompt
 from quire.server.schema.completion import (
@@ -33,6 +32,7 @@ from quire.server.schema.completion import (
     split_prompts,
 )
 from quire.server.schema.sampling import sampling_params
+from quire.server.schema.usage import Usage
 from quire.server.shelf import Endpoint, Example
 from quire.server.sse import EventStream, until_gone
 from quire.text.stream import Piece
@@ -121,8 +121,10 @@ class CompletionAnswer:
         by_id = bool(asked.return_tokens_as_token_ids) or service.config.returns_tokens_as_token_ids
         self._names = TokenNames(service.front.tokenizer, by_id=by_id)
         self._is_only_echo = asked.max_tokens == 0
+        self._num_told = 0
         self._n = generations[0].request.n
         self._has_logprobs = asked.logprobs is not None or bool(asked.logprob_token_ids)
+        self._tells_only_text = not (self._has_logprobs or asked.return_token_ids or self._is_only_echo)
         shows_all = asked.logprobs == -1 or asked.logprob_token_ids is not None
         limit = None if shows_all else asked.logprobs
         self._choices = [
@@ -132,9 +134,10 @@ class CompletionAnswer:
     async def whole(self) -> CompletionResponse:
         """The answer when every sample has ended."""
         if self._needs_engine:
-            async with aclosing(merged(self._generations)) as pieces:
-                async for place, piece in pieces:
-                    self._take(place, piece)
+            with Pieces(self._generations) as batches:
+                async for batch in batches:
+                    for place, piece in batch:
+                        self._take(place, piece)
         for index, choice in enumerate(self._choices):
             if not choice.has_begun:
                 self._open(index)
@@ -179,8 +182,8 @@ class CompletionAnswer:
         tokenizer = self._service.front.tokenizer
         return "" if tokenizer is None else tokenizer.decode(generation.request.prompt_ids, skip_special_tokens=False)
 
-    def _take(self, place: int, piece: Piece) -> int:
-        """Add a piece to its choice; gives the choice's index."""
+    def _take(self, place: int, piece: Piece) -> None:
+        """Add a piece to its choice."""
         index = place * self._n + piece.index
         choice = self._choices[index]
         if not choice.has_begun:
@@ -190,13 +193,12 @@ class CompletionAnswer:
         if self._is_only_echo:
             if piece.finish_reason is not None:
                 choice.finish_reason, choice.stop_reason = "length", None
-            return index
+            return
         choice.texts.append(piece.text)
         if self._asked.return_token_ids:
             choice.token_ids += piece.token_ids
         if self._has_logprobs:
             choice.logprobs = joined(choice.logprobs, choice.builder.part(piece.token_ids, piece.logprobs or []))
-        return index
 
     def _whole_choice(self, index: int) -> CompletionChoice:
         choice, generation = self._choices[index], self._generations[index // self._n]
@@ -215,11 +217,10 @@ class CompletionAnswer:
     async def events(self) -> AsyncGenerator[bytes, None]:
         """The answer as events."""
         if self._needs_engine:
-            async with aclosing(merged(self._generations)) as pieces:
-                async for place, piece in pieces:
-                    is_first = not self._choices[place * self._n + piece.index].has_begun
-                    if (chunk := self._chunk(self._take(place, piece), piece, is_first)) is not None:
-                        yield chunk
+            with Pieces(self._generations) as batches:
+                async for batch in batches:
+                    if chunks := b"".join([self._chunk(place, piece) for place, piece in batch]):
+                        yield chunks
         else:
             for index in range(len(self._choices)):
                 self._open(index)
@@ -230,8 +231,14 @@ class CompletionAnswer:
         if self._explains:
             yield self._envelope.explanation(explain(self._service, self._asked, self._generations))
 
-    def _chunk(self, index: int, piece: Piece, is_first: bool) -> bytes | None:
-        is_last = piece.finish_reason is not None
+    def _chunk(self, place: int, piece: Piece) -> bytes:
+        """The event of a piece; nothing while something is held back."""
+        index = place * self._n + piece.index
+        self._num_told += len(piece.token_ids)
+        is_first, is_last = not self._choices[index].has_begun, piece.finish_reason is not None
+        if self._tells_only_text and not is_first and not is_last:
+            return self._text_event(index, piece.text) if piece.text else b""
+        self._take(place, piece)
         choice, asked = self._choices[index], self._asked
         says = (
             any(choice.texts)
@@ -240,8 +247,20 @@ class CompletionAnswer:
         )
         if not says and not is_last:
             choice.texts.clear()
-            return None
+            return b""
         return self._event(index, is_first=is_first, is_last=is_last)
+
+    def _text_event(self, index: int, text: str) -> bytes:
+        """The event that _event makes of a choice that has nothing but text to tell."""
+        encoded = (
+            b'{"index":%d,"text":%b,"logprobs":null,"finish_reason":null,"stop_reason":null}' % (index, _encode(text))
+        )  # fmt: skip
+        return self._envelope.chunk(encoded, usage=self._usage_so_far())
+
+    def _usage_so_far(self) -> Usage | None:
+        if not self._envelope.tells_usage_always:
+            return None
+        return usage_of(self._service, self._generations, 0 if self._is_only_echo else self._num_told)
 
     def _event(self, index: int, *, is_first: bool, is_last: bool) -> bytes:
         """What is new of a choice, which then is forgotten."""
@@ -257,10 +276,7 @@ class CompletionAnswer:
             shown.token_ids = choice.token_ids
             if is_first:
                 shown.prompt_token_ids = list(generation.request.prompt_ids)
-        usage = None
-        if self._envelope.tells_usage_always:
-            usage = usage_of(self._service, self._generations, self._num_shown)
-        event = self._envelope.chunk(_encode(shown), usage=usage, is_last=is_last)
+        event = self._envelope.chunk(_encode(shown), usage=self._usage_so_far(), is_last=is_last)
         choice.texts, choice.token_ids, choice.logprobs = [], [], None
         return event
 

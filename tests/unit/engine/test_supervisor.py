@@ -17,6 +17,7 @@ from quire.core.ids import RequestId
 from quire.core.request import Request, Sampling, Stopping
 from quire.engine.supervisor import MAX_CRASHES, Supervisor
 from quire.errors import CheckpointError, EngineDead, QuireError, SequenceFailed
+from tests.unit.engine.listening import events_of
 
 LAYOUT = KVLayout(16, (KVGroup(None, (0,)),), 1, 1024)
 CONFIG = EngineConfig(
@@ -50,12 +51,12 @@ def with_client(act: Callable[[Supervisor], Awaitable[None]]) -> None:
 
 
 async def tokens_of(engine: Supervisor, asked: Request) -> list[int]:
-    return [token async for event in engine.submit(asked) if isinstance(event, Delta) for token in event.token_ids]
+    return [token async for event in events_of(engine, asked) if isinstance(event, Delta) for token in event.token_ids]
 
 
 def test_a_request_streams_its_events_to_the_end() -> None:
     async def act(engine: Supervisor) -> None:
-        events = [event async for event in engine.submit(request("a", 10, n=2))]
+        events = [event async for event in events_of(engine, request("a", 10, n=2))]
         assert sum(isinstance(event, Scheduled) for event in events) == 2
         deltas = [event for event in events if isinstance(event, Delta)]
         assert [d.token_ids for d in deltas if d.index == 1] == [(11,), (12,), (13,)]
@@ -74,7 +75,7 @@ def test_concurrent_requests_do_not_mix() -> None:
 
 def test_an_iterator_that_is_closed_cancels_its_request() -> None:
     async def act(engine: Supervisor) -> None:
-        stream = engine.submit(request("w", 7))
+        stream = events_of(engine, request("w", 7))
         first = asyncio.ensure_future(anext(stream))
         while await engine.command("count_waiting") != "1":
             await asyncio.sleep(0)
@@ -88,7 +89,7 @@ def test_an_iterator_that_is_closed_cancels_its_request() -> None:
 
 def test_a_cancelled_request_finishes_with_abort() -> None:
     async def act(engine: Supervisor) -> None:
-        stream = engine.submit(request("w", 7))
+        stream = events_of(engine, request("w", 7))
         first = asyncio.ensure_future(anext(stream))
         assert isinstance(await first, Scheduled)
         engine.cancel(RequestId("w"))
@@ -102,7 +103,7 @@ def test_a_cancelled_request_finishes_with_abort() -> None:
 @pytest.mark.parametrize("kind", [667, 13], ids=["the process ends", "the process sends garbage"])
 def test_when_the_engine_is_lost_every_stream_goes_on_as_if_nothing_had_happened(kind: int) -> None:
     async def act(engine: Supervisor) -> None:
-        waiting = engine.submit(request("w", 7, 70, max_tokens=1))
+        waiting = events_of(engine, request("w", 7, 70, max_tokens=1))
         assert isinstance(await anext(waiting), Scheduled)
         asked = [request("a", 1, 10, max_tokens=40), request("b", kind, 50, max_tokens=6), request("c", 2, 90, n=3)]
         first, second, third = await asyncio.gather(*(tokens_of(engine, one) for one in asked))
@@ -140,7 +141,7 @@ def test_a_request_that_outlives_engine_after_engine_gets_every_token_once() -> 
 
 def test_a_request_that_ends_every_engine_fails_alone() -> None:
     async def act(engine: Supervisor) -> None:
-        bystander = engine.submit(request("w", 7, 70, max_tokens=1))
+        bystander = events_of(engine, request("w", 7, 70, max_tokens=1))
         assert isinstance(await anext(bystander), Scheduled)
         with pytest.raises(SequenceFailed, match="three times"):
             await tokens_of(engine, request("p", 666))
@@ -153,7 +154,7 @@ def test_a_request_that_ends_every_engine_fails_alone() -> None:
 
 def test_a_request_cancelled_while_no_engine_is_there_is_not_resumed() -> None:
     async def act(engine: Supervisor) -> None:
-        stream = engine.submit(request("w", 7, n=2))
+        stream = events_of(engine, request("w", 7, n=2))
         await anext(stream)
         await anext(stream)
         poison = asyncio.ensure_future(tokens_of(engine, request("p", 667, 50)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -22,6 +22,7 @@ from quire.core.events import Delta, EngineStats, FinishReason, Scheduled, StepE
 from quire.core.ids import RequestId
 from quire.core.request import Request
 from quire.core.step import TokenLogprobs
+from quire.engine.client import Listener
 from quire.engine.metrics import Metrics
 from quire.errors import EngineDead
 from quire.server.app import create_app
@@ -77,39 +78,55 @@ class FakeEngine:
         self.dies_at: int | None = None
         self.says = tuple(tokenizer().encode(SAYS, add_special_tokens=False))
         self.num_cached = 0
+        self._tasks: dict[RequestId, asyncio.Task[None]] = {}
 
     def token(self, index: int, position: int) -> int:
         """A pure function of the sample and the position."""
         return self.says[(index + position) % len(self.says)]
 
-    async def submit(self, request: Request) -> AsyncIterator[Delta | Scheduled]:
+    def submit(self, request: Request, listener: Listener) -> None:
         self.requests.append(request)
-        num_done = 0
-        try:
-            if not self.is_alive:
-                raise EngineDead("The engine's process has ended.")
-            open_samples = set(range(request.n))
-            for index in range(request.n):
-                yield Scheduled(request.id, index, self.num_cached, True)
-            position = 0
-            while open_samples:
-                if self.gate is not None:
-                    await self.gate.wait()
-                await asyncio.sleep(0)
-                deltas = [self._delta(request, index, position) for index in sorted(open_samples)]
-                self._tell(deltas)
-                for delta in deltas:
-                    if (request.id, delta.index) in self.cancelled:
-                        delta = replace(delta, token_ids=(), logprobs=(), finish="abort", stop_reason=None)
-                    if delta.finish is not None:
-                        open_samples.discard(delta.index)
-                        num_done += 1
-                    yield delta
-                position += 1
-        finally:
+        if not self.is_alive:
             self.closed.append(request.id)
-            if num_done < request.n:
-                self.cancel(request.id)
+            raise EngineDead("The engine's process has ended.")
+        self._tasks[request.id] = asyncio.ensure_future(self._run(request, listener))
+
+    def withdraw(self, request_id: RequestId) -> None:
+        task = self._tasks.get(request_id)
+        if task is not None:
+            self._end(request_id)
+            self.cancel(request_id)
+            task.cancel()
+
+    def _end(self, request_id: RequestId) -> None:
+        del self._tasks[request_id]
+        self.closed.append(request_id)
+
+    async def _run(self, request: Request, listener: Listener) -> None:
+        open_samples = set(range(request.n))
+        for index in range(request.n):
+            listener(Scheduled(request.id, index, self.num_cached, True))
+        position = 0
+        while open_samples:
+            if self.gate is not None:
+                await self.gate.wait()
+            await asyncio.sleep(0)
+            try:
+                deltas = [self._delta(request, index, position) for index in sorted(open_samples)]
+            except EngineDead as error:
+                self._end(request.id)
+                listener(error)
+                return
+            self._tell(deltas)
+            for delta in deltas:
+                if (request.id, delta.index) in self.cancelled:
+                    delta = replace(delta, token_ids=(), logprobs=(), finish="abort", stop_reason=None)
+                if delta.finish is not None:
+                    open_samples.discard(delta.index)
+                if not open_samples:
+                    self._end(request.id)
+                listener(delta)
+            position += 1
 
     def _tell(self, deltas: list[Delta]) -> None:
         self.stats = replace(self.stats, step=self.stats.step + 1, step_tokens=len(deltas))

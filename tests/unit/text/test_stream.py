@@ -258,6 +258,6 @@ def test_without_text_there_are_ids_only(tokenizer: Tokenizer, has_tokenizer: bo
     entry = TokenLogprobs((5,), (-1.0,), (1,))
     piece = stream.feed(Delta(R, 0, (5,), (entry,), finish="length"))
     assert piece is not None
-    assert (piece.text, piece.token_ids) == ("", [5])
+    assert (piece.text, piece.token_ids) == ("", (5,))
     assert piece.logprobs is not None
     assert (piece.logprobs[0][5].decoded_token is None) == (not has_tokenizer)
