@@ -13,6 +13,7 @@ from pathlib import Path
 from msgspec import Struct
 
 SERVED_NAME = "served"
+_VLLM_CACHE = "VLLM_CACHE_ROOT"
 
 
 class Racer(Struct, frozen=True):
@@ -21,6 +22,7 @@ class Racer(Struct, frozen=True):
     ``most_prompts``: of a job's requests only so many are run (0: all), because the engine takes one after the other;
     its figure is then of these, and the record says so. ``pace`` and ``start_s``, for the estimate of how long a race
     takes: the share of the machine's limit that it reached, and the seconds of its start, where we have raced it.
+    ``cache_variable``: in its environment, names the folder of its compiled programs.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Racer(Struct, frozen=True):
     form: str
     bits: int
     environment: Mapping[str, str] = {}
+    cache_variable: str = ""
     most_prompts: int = 0
     pace: float = 0.5
     start_s: float = 3.0
@@ -66,12 +69,12 @@ class Server(Struct, frozen=True):
 def line_up(folder: Path, checkpoint: Path, quire_python: Path) -> dict[str, Racer]:
     """All racers by name, for the folder that setup.sh filled and the checkpoint that it converted."""
     forms = folder / "models" / checkpoint.name
-    every_core, own_threads = _vllm_environments(folder)
+    every_core, one_less = _vllm_environments(folder)
     vllm, llama, openvino = (_python(folder, name) for name in ("vllm", "llama_cpp", "openvino"))
     racers = [
         Racer("quire", "quire_peer", quire_python, checkpoint, "bf16", 16, pace=0.8),
-        Racer("vllm", "vllm_peer", vllm, checkpoint, "bf16", 16, every_core, pace=0.33, start_s=60),
-        Racer("vllm-default", "vllm_peer", vllm, checkpoint, "bf16", 16, own_threads, pace=0.3, start_s=60),
+        Racer("vllm", "vllm_peer", vllm, checkpoint, "bf16", 16, every_core, _VLLM_CACHE, pace=0.33, start_s=60),
+        Racer("vllm-default", "vllm_peer", vllm, checkpoint, "bf16", 16, one_less, _VLLM_CACHE, pace=0.3, start_s=60),
         Racer("llama.cpp", "llama_cpp_peer", llama, forms / "bf16.gguf", "bf16", 16, pace=0.4),
         Racer("openvino", "openvino_peer", openvino, forms / "openvino-fp16", "fp16", 16, pace=0.65, start_s=5),
         Racer(
@@ -93,7 +96,7 @@ def servers(folder: Path, model: Path, quire_python: Path, *, port: int, kv_byte
     """The servers of the engines that have one here, for a checkpoint with a tokenizer; each on a port of its own.
 
     The same settings for all: bf16, no prefix caching, ``num_seqs`` sequences at once. ``kv_bytes`` of KV for Quire;
-    vLLM takes whole GiB, so it gets 4.
+    vLLM takes whole GiB, so it gets 3.
     """
     every_core, _ = _vllm_environments(folder)
     same = ["--served-model-name", SERVED_NAME, "--dtype", "bfloat16", "--no-enable-prefix-caching"]
@@ -103,16 +106,17 @@ def servers(folder: Path, model: Path, quire_python: Path, *, port: int, kv_byte
     vllm = (str(_python(folder, "vllm")), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model))
     return [
         Server("quire", (*quire, "--kv-cache-memory-bytes", str(kv_bytes), *same), model),
-        Server("vllm", (*vllm, "--port", str(port + 1), *same), model, every_core, "VLLM_CACHE_ROOT", 45),
+        Server("vllm", (*vllm, "--port", str(port + 1), *same), model, every_core, _VLLM_CACHE, 45),
     ]
 
 
 def _vllm_environments(folder: Path) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """With every core and Intel's OpenMP, as its documentation advises; and with its own defaults.
 
-    By default it keeps one core for its scheduler, which leaves it one of two to compute on.
+    By default it keeps one core for its scheduler, which leaves it one of two to compute on. 3 GiB of KV hold 128
+    requests of 192 tokens of the 0.6B shapes; it fills its KV at the start, and four engines must fit into memory.
     """
-    common = {"VLLM_CPU_KVCACHE_SPACE": "4", "VLLM_CACHE_ROOT": str(folder / "cache" / "vllm"), "DO_NOT_TRACK": "1"}
+    common = {"VLLM_CPU_KVCACHE_SPACE": "3", _VLLM_CACHE: str(folder / "cache" / "vllm"), "DO_NOT_TRACK": "1"}
     every_core = {**common, "VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}
     openmp = folder / "vllm" / "lib" / "libiomp5.so"
     if openmp.exists():

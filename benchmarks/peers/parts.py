@@ -125,17 +125,17 @@ def in_curve(job: str) -> bool:
 
 
 def offline_seconds(
-    part: Part,
     racers: Sequence[Racer],
     batches: Sequence[Batch],
     rounds: int,
+    box_s: float,
     ceilings: Mapping[tuple[int, str], float],
 ) -> float:
     """About how long a part takes: the machine's limit for each (bits, job), and the share of it each racer reached."""
     total = 2 * _LIMITS_S
     for racer in racers:
         one_round = sum(_job_seconds(racer, batch, ceilings[racer.bits, name_of(batch)]) for batch in batches)
-        total += racer.start_s + 3.0 + rounds * (min(one_round, part.box_s) if part.box_s else one_round)
+        total += racer.start_s + 3.0 + rounds * (min(one_round, box_s) if box_s else one_round)
     return total
 
 

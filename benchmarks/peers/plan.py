@@ -21,10 +21,12 @@ from quire.errors import ConfigError
 
 
 class Plan(Struct):
-    """By each part's name: what it runs. ``offline`` and ``racers`` are of offline parts, the others of served ones."""
+    """By each part's name: what it runs. ``offline``, ``racers`` and ``boxes`` (see Part.box_s) are of offline parts,
+    ``loads`` and ``servers`` of served ones."""
 
     parts: list[str]
     rounds: dict[str, int]
+    boxes: dict[str, float]
     offline: dict[str, list[Batch]]
     racers: dict[str, list[Racer]]
     loads: dict[str, list[ServedJob]]
@@ -42,8 +44,8 @@ class Plan(Struct):
             if name in SERVED:
                 found[name] = served_seconds(SERVED[name], self.servers[name], rounds, with_cold=with_cold)
             else:
-                part, batches = OFFLINE[name], self.offline[name]
-                found[name] = offline_seconds(part, self.racers[name], batches, rounds, ceilings)
+                batches = self.offline[name]
+                found[name] = offline_seconds(self.racers[name], batches, rounds, self.boxes[name], ceilings)
         return found
 
 
@@ -52,7 +54,7 @@ def make_plan(args: argparse.Namespace, quire_python: Path) -> Plan:
 
     Raises: ConfigError for an engine or a job that there is not, and when nothing is left to do.
     """
-    plan = Plan([], {}, {}, {}, {}, {})
+    plan = Plan([], {}, {}, {}, {}, {}, {})
     only = None if args.only is None else [_job_name(one) for one in args.only if one != "start"]
     asked = args.parts or (["jobs"] if args.jobs or only == [] else [*OFFLINE, *SERVED])
     _check_jobs(only or (), args.jobs or (), asked)
@@ -80,7 +82,8 @@ def _add_offline(
     names = _named(args.peers, part.racers, known) if args.peers else list(part.racers)
     if names and (batches or only == []):
         plan.parts.append(name)
-        plan.rounds[name] = part.rounds or args.rounds
+        plan.rounds[name] = _rounds(name, part.rounds, args.rounds)
+        plan.boxes[name] = part.box_s and (args.box or part.box_s)
         plan.offline[name], plan.racers[name] = batches, [known[one] for one in names]
 
 
@@ -93,8 +96,22 @@ def _add_served(
     several = [server for server in several if not args.peers or server.name in args.peers]
     if several and loads:
         plan.parts.append(name)
-        plan.rounds[name] = part.rounds or args.rounds
+        plan.rounds[name] = _rounds(name, part.rounds, args.rounds)
         plan.loads[name], plan.servers[name] = loads, several
+
+
+def _rounds(name: str, own: int, asked: Sequence[str]) -> int:
+    """The rounds of a part: what is asked for it (``curve=2``), else its own, else what is asked for all.
+
+    Raises: ConfigError for anything else than a number above 0 or PART=NUMBER.
+    """
+    found = {"": 3}
+    for text in asked:
+        part, equals, number = text.rpartition("=")
+        if not number.isdecimal() or not int(number) or (equals and part not in (*OFFLINE, *SERVED)):
+            raise ConfigError(f"--rounds takes a number above 0, and PART=NUMBER for some parts; not {text!r}.")
+        found[part] = int(number)
+    return found.get(name) or own or found[""]
 
 
 def _named(peers: Sequence[str], racers: Sequence[str], known: Mapping[str, Racer]) -> list[str]:

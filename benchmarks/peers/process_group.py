@@ -4,13 +4,14 @@ While it is not asked, an engine and its children are stopped (SIGSTOP): one who
 otherwise take cores from the one that computes.
 
 Not here: what is said to it (peer_process.py, server_process.py).
-Door: ProcessGroup, PeerFailed.
+Door: ProcessGroup, PeerFailed, clear_cache.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -90,6 +91,18 @@ class ProcessGroup:
                     if os.getsid(int(entry)) == self.process.pid:
                         found.append(int(entry))
         return found
+
+
+def clear_cache(environment: Mapping[str, str], variable: str) -> bool:
+    """Empty the folder of compiled programs that the variable names; whether there was one.
+
+    A start that was killed while it compiled leaves half a program there, on which every later start fails.
+    """
+    folder = Path(environment.get(variable, "")) if variable else None
+    if folder is None or not folder.is_dir():
+        return False
+    shutil.rmtree(folder)
+    return True
 
 
 def _resident_kb(pid: int) -> int:

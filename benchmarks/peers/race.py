@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = make_plan(args, Path(sys.executable))
     card = read_card(args.model)
     args.num_threads = args.num_threads or len(os.sched_getaffinity(0))
-    record = Record()
+    record, was_stopped = Record(), False
     # Or engines that are held still would outlive the race.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -86,10 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _run(args, plan, card, record)
     except KeyboardInterrupt:
         say("stopped; what follows is of the jobs so far")
+        was_stopped = True
     finally:
         if record.readings or record.facts or record.failures:
             _report(args, plan, card, record)
-    return 1 if any(not one.is_left_out for one in record.failures) else 0
+    return 1 if was_stopped or any(not one.is_left_out for one in record.failures) else 0
 
 
 def _run(args: argparse.Namespace, plan: Plan, card: Card, record: Record) -> None:
@@ -101,7 +102,8 @@ def _run(args: argparse.Namespace, plan: Plan, card: Card, record: Record) -> No
 
 
 def _run_offline(args: argparse.Namespace, plan: Plan, name: str, card: Card, record: Record) -> None:
-    part, batches, rounds = OFFLINE[name], plan.offline[name], plan.rounds[name]
+    part = msgspec.structs.replace(OFFLINE[name], box_s=plan.boxes[name])
+    batches, rounds = plan.offline[name], plan.rounds[name]
     sizes = (*batches, *WARM_UPS)
     most, longest = (max(batch.num_prompts for batch in sizes), max(one.input_len + one.output_len for one in sizes))
     command = ["--num-threads", str(args.num_threads), "--max-num-seqs", str(most)]
@@ -212,7 +214,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add: Callable[..., object] = parser.add_argument
     add("--parts", nargs="+", metavar="PART", choices=[*OFFLINE, *SERVED], help="these instead of all")
     add("--peers", nargs="+", metavar="ENGINE", help="who races, Quire too; else everybody that a part names")
-    add("--rounds", type=int, default=3, help="runs of each job and engine, where a part does not say (%(default)s)")
+    add(
+        "--rounds",
+        nargs="+",
+        default=["3"],
+        help="runs of each job and engine where a part does not say, PART=N too (3)",
+    )
+    add("--box", type=float, default=0.0, help="seconds for each engine's curve, if not four minutes")
     add("--jobs", nargs="+", metavar="NxP+O", help="these batches instead of a part's, such as 128x128+64")
     add("--only", nargs="+", metavar="JOB", help="of the jobs only these; start alone: no job at all")
     add("--no-cold", dest="cold", action="store_false", help="no cold starts of servers")
@@ -222,12 +230,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--served", type=Path, default=scratch / "served", help="checkpoints with tokenizers, for the servers")
     add("--port", type=int, default=18070, help="of the first server; the next has the next (%(default)s)")
     add("--num-threads", type=int, default=0, help="of each engine; as many as cores unless given")
-    add("--timeout", type=float, default=600.0, help="seconds for a start or a job (%(default)s)")
+    add("--timeout", type=float, default=300.0, help="seconds for a start or a job (%(default)s)")
     add("--results", type=Path, default=ROOT / "benchmarks" / "results", help="where figures are kept")
-    args = parser.parse_args(arguments)
-    if args.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    return args
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.peers.lineup import Racer
 from benchmarks.peers.parts import WARM_UPS, Part
 from benchmarks.peers.peer_process import PeerProcess
-from benchmarks.peers.process_group import PeerFailed
+from benchmarks.peers.process_group import PeerFailed, clear_cache
 from benchmarks.peers.scores import EngineFacts, Failure, Reading
 from quire.bench.jobs import counts_prompts, name_of
 from quire.bench.offline import Batch
@@ -103,19 +103,31 @@ class Race:
             self._end(name)
 
     def _start(self, racer: Racer) -> bool:
-        command = [str(racer.python), "-m", f"benchmarks.peers.{racer.module}", str(racer.model)]
-        command += ["--form", racer.form, *self._command]
         try:
             if racer.missing():
                 raise PeerFailed(f"{Path(racer.missing()).name} is missing; benchmarks/peers/setup.sh makes it")
-            environment = peer_environment(dict(racer.environment))
-            process = PeerProcess(command, environment, self._logs / f"{racer.name}.log", self._timeout_s)
+            process = self._process(racer)
         except PeerFailed as error:
             self._out(racer, "start", error)
             return False
         self._processes[racer.name] = process
         self._starts.setdefault(racer.name, []).append(process.start_s)
         return True
+
+    def _process(self, racer: Racer) -> PeerProcess:
+        """Its process; a second try if the first fails and there was a cache that may be the reason."""
+        command = [str(racer.python), "-m", f"benchmarks.peers.{racer.module}", str(racer.model)]
+        command += ["--form", racer.form, *self._command]
+        environment = peer_environment(dict(racer.environment))
+        log = self._logs / f"{racer.name}.log"
+        try:
+            return PeerProcess(command, environment, log, self._timeout_s)
+        except PeerFailed as error:
+            if not clear_cache(environment, racer.cache_variable):
+                raise
+            say(f"{racer.name}: {error}; once more, with its cache emptied")
+            log.rename(log.with_suffix(".first.log"))
+            return PeerProcess(command, environment, log, self._timeout_s)
 
     def _measure(self, racer: Racer, batch: Batch, prompts: Sequence[Sequence[int]], number: int) -> None:
         reading = self._ask(racer, batch, prompts, number)

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from benchmarks.peers.lineup import Server
 from benchmarks.peers.parts import Served, ServedJob
-from benchmarks.peers.process_group import PeerFailed
+from benchmarks.peers.process_group import PeerFailed, clear_cache
 from benchmarks.peers.rounds import ROOT, peer_environment, say
 from benchmarks.peers.scores import Failure, Reading
 from benchmarks.peers.server_process import ClientResult, ServerProcess, forget
@@ -56,7 +56,7 @@ class ServingRace:
                     raise PeerFailed(f"{Path(server.missing()).name} is missing; benchmarks/peers/setup.sh makes it")
                 if with_cold:
                     self._cold(server, environment)
-                self._processes[server.name] = self._started(server, environment, "warm")
+                self._processes[server.name] = self._warm(server, environment)
             except PeerFailed as error:
                 self._out(server, "start", error)
 
@@ -89,6 +89,16 @@ class ServingRace:
             environment[server.cache_variable] = str(cache)  # the warm start finds what this one leaves
         forget(server.model)
         self._started(server, environment, "cold").end()
+
+    def _warm(self, server: Server, environment: Mapping[str, str]) -> ServerProcess:
+        try:
+            return self._started(server, environment, "warm")
+        except PeerFailed as error:
+            if not clear_cache(environment, server.cache_variable):
+                raise
+            say(f"{server.name}: {error}; once more, with its cache emptied")
+            self._started(server, environment, "cold").end()
+            return self._started(server, environment, "warm")
 
     def _started(self, server: Server, environment: Mapping[str, str], how: str) -> ServerProcess:
         log = self._logs / f"{server.name}-{self._part.model}-server.log"

@@ -33,9 +33,11 @@ def standings(
         parts.append(table(("engine", "version", "start to first token, s", "then MB", "most MB"), rows))
     if served:
         parts.append(_served(served))
-    if verdicts:
-        judged = [(one.job, one.measure, one.wanted, one.found, one.word) for one in verdicts]
+    judged = [(one.job, one.measure, one.wanted, one.found, one.word) for one in verdicts if one.is_met is not None]
+    if judged:
         parts.append(table(("goal", "measure", "wanted", "found", ""), judged))
+    if len(judged) < len(verdicts):
+        parts.append(f"{len(verdicts) - len(judged)} of {len(verdicts)} goals were not measured in this race.")
     if failures:
         lost = [(one.racer, one.job, "left out" if one.is_left_out else "FAILED", one.error[:100]) for one in failures]
         parts.append(table(("engine", "job", "", "why"), lost))

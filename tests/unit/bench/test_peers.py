@@ -141,6 +141,25 @@ def test_alone_an_engine_is_ended_before_the_next_starts_and_jobs_beyond_its_tim
     assert not roomy.failures and not roomy._processes
 
 
+def test_an_engine_that_fails_on_its_cache_gets_a_second_start_with_an_empty_one(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    program = f"""
+import os
+if os.path.exists({str(cache)!r}):
+    raise ImportError("half a program")
+{_ENGINE}
+"""
+    spoilt = msgspec.structs.replace(
+        racer("spoilt", tmp_path, program), environment={"CACHE": str(cache)}, cache_variable="CACHE"
+    )
+    race = Race(Part("", (), ()), [spoilt], [], tmp_path / "logs", 60)
+    race.start(1)
+    race.end()
+    assert not race.failures and [fact.racer for fact in race.facts] == ["spoilt"]
+    assert "half a program" in (tmp_path / "logs" / "spoilt.first.log").read_text(encoding="utf-8")
+
+
 def test_the_line_up_knows_what_setup_has_not_made(tmp_path: Path) -> None:
     racers = line_up(tmp_path, tmp_path / "shapes", Path(sys.executable))
     assert {name for part in OFFLINE.values() for name in part.racers} <= set(racers)

@@ -39,6 +39,14 @@ def test_everything_is_raced_unless_something_is_named() -> None:
     assert (everything.rounds["jobs"], everything.rounds["generate"]) == (3, 1)
 
 
+def test_rounds_are_asked_for_all_parts_or_for_some() -> None:
+    some = plan("--rounds", "2", "quantised=1", "poisson=4")
+    assert [some.rounds[name] for name in ("jobs", "quantised", "generate", "poisson")] == [2, 1, 1, 4]
+    for wrong in ("0", "two", "job=2", "=1x"):
+        with pytest.raises(ConfigError, match="PART=NUMBER"):
+            plan("--rounds", wrong)
+
+
 def test_the_curve_leaves_out_what_the_jobs_measure_already() -> None:
     assert [batch.num_prompts for batch in plan().offline["curve"]] == [1, 2, 4, 16, 128]
     assert [batch.num_prompts for batch in plan("--parts", "curve").offline["curve"]] == [1, 2, 4, 8, 16, 32, 64, 128]
@@ -79,6 +87,7 @@ def test_the_estimate_grows_with_jobs_rounds_and_slower_machines() -> None:
     assert 100 < short < seconds(LIMITS, "--parts", "jobs", "--rounds", "3") < seconds(LIMITS)
     slow = Limits(23.0, 500.0, 250.0, 2, "2", 1000.0)
     assert seconds(slow, "--parts", "jobs", "--rounds", "1") > 1.5 * short
+    assert seconds(slow, "--parts", "curve", "--box", "30") < seconds(slow, "--parts", "curve")
 
 
 def test_fewer_bits_read_less_and_may_multiply_as_int8() -> None:
