@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 
 from quire.config.decided import LinearBackend
-from quire.errors import ConfigError
 from quire.ops.gemm import Gemm, TorchGemm
 from quire.ops.greedy import Greedy, greedy
 from quire.ops.quantized import QuantizedGemm, TorchQuantizedGemm
@@ -31,11 +30,13 @@ def bind_gemm(backend: LinearBackend) -> Gemm:
 def bind_quantized(backend: LinearBackend) -> QuantizedGemm:
     """Products with quantised weights.
 
-    Raises: ConfigError where they are to be native.
+    Raises: ConfigError where it is to be native and Quire was installed without its kernels.
     """
     if backend == "torch":
         return TorchQuantizedGemm()
-    raise ConfigError("The native kernels do not multiply quantised weights yet; choose --linear-backend torch.")
+    from quire.ops.quantized_native import NativeQuantizedGemm
+
+    return NativeQuantizedGemm()
 
 
 def bind_rows(backend: LinearBackend, dtype: torch.dtype) -> RowKernels | None:
