@@ -118,10 +118,21 @@ async def _serve(decided: Decided, config: ServerConfig, listener: socket.socket
 
 def _front(decided: Decided, config: ServerConfig, client: EngineClient) -> ASGIApp:
     """The app and all it stands on; made while the engine loads."""
+    from quire.engine.admission import Admission, QueueLimits
     from quire.engine.metrics import Metrics
     from quire.server.app import create_app
     from quire.server.front import Front
 
     metrics = Metrics(config.model_names[0], max_model_len=config.max_model_len, kv=decided.kv)
     text = text_parts(decided.text)
-    return create_app(config, Front(client, text.tokenizer, text.template, text.validator, text.config, metrics))
+    scheduler = decided.scheduler
+    limits = QueueLimits(
+        config.max_queued_rows,
+        config.max_queued_tokens,
+        config.max_queue_wait_s or None,
+        scheduler.max_num_seqs,
+        scheduler.max_num_batched_tokens,
+    )
+    admission = Admission(limits, metrics.rejected)
+    front = Front(client, text.tokenizer, text.template, text.validator, text.config, metrics, admission)
+    return create_app(config, front)

@@ -13,6 +13,8 @@ class QuireError(Exception):
     status = 500
     type = "server_error"
     code: str | None = None
+    retry_after_s: int | None = None
+    """After how long it is worth asking again; None: nobody knows, or never."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -117,17 +119,22 @@ class AuthenticationFailed(RequestError):
 
 
 class Overloaded(QuireError):
-    """Try again later."""
+    """Try again after ``retry_after_s`` seconds."""
 
     status = 503
     type = "service_unavailable_error"
     code = "overloaded"
 
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
 
 class EngineDead(QuireError):
-    """The engine's process ended; nothing of this request can be continued."""
+    """No engine can be had now; nothing of this request can be continued."""
 
     status = 503
+    retry_after_s = 10
     type = "service_unavailable_error"
     code = "engine_dead"
 

@@ -19,11 +19,15 @@ from quire.config.option import options_of
 from quire.config.server import ServerOptions
 from quire.errors import ConfigError
 
+_QUEUED_PER_ROW = 8
+_QUEUED_TOKENS = 2**20
 _LOG_LEVELS = {"trace": "debug"}
 """Levels that Python's logging does not have."""
 
 
-def decide_server(asked: Asked, card: Card, plan: MemoryPlan, env: Env, ledger: Ledger) -> ServerConfig:
+def decide_server(
+    asked: Asked, card: Card, plan: MemoryPlan, env: Env, ledger: Ledger, *, max_num_seqs: int
+) -> ServerConfig:
     """Decide the slice of server/.
 
     Raises: ConfigError for a TLS file that is missing, or a key without its certificate.
@@ -36,6 +40,13 @@ def decide_server(asked: Asked, card: Card, plan: MemoryPlan, env: Env, ledger: 
     names = asked.engine.model.served_model_name or (asked.engine.model.model,)
     ledger.note("served_model_name", " ".join(names), "names that requests may use; the first is echoed")
     _note(server, ledger, bool(env.api_keys))
+    max_queued_rows, max_queued_tokens = server.max_num_queued_reqs, server.max_num_queued_tokens
+    if max_queued_rows is None:
+        max_queued_rows = _QUEUED_PER_ROW * max_num_seqs
+    if max_queued_tokens is None:
+        max_queued_tokens = _QUEUED_TOKENS
+    ledger.note("max_num_queued_reqs", max_queued_rows, f"samples that may wait; default {_QUEUED_PER_ROW} a row")
+    ledger.note("max_num_queued_tokens", max_queued_tokens, "prompt tokens that may wait")
     return ServerConfig(
         model_names=names,
         model_root=asked.engine.model.model,
@@ -63,6 +74,9 @@ def decide_server(asked: Asked, card: Card, plan: MemoryPlan, env: Env, ledger: 
         forces_usage=server.enable_force_include_usage,
         gives_prompt_tokens_details=server.enable_prompt_tokens_details,
         returns_tokens_as_token_ids=server.return_tokens_as_token_ids,
+        max_queued_rows=max_queued_rows,
+        max_queued_tokens=max_queued_tokens,
+        max_queue_wait_s=server.max_queue_wait,
         has_docs=not server.disable_fastapi_docs,
         has_console=server.console,
         has_tokenizer_info=server.enable_tokenizer_info_endpoint,
@@ -75,6 +89,8 @@ def decide_server(asked: Asked, card: Card, plan: MemoryPlan, env: Env, ledger: 
 
 def _note(server: ServerOptions, ledger: Ledger, has_keys: bool) -> None:
     for one in options_of(ServerOptions):
+        if one.name in ("max_num_queued_reqs", "max_num_queued_tokens"):
+            continue
         value = getattr(server, one.name)
         if one.name == "api_key":
             shown = f"{len(value)} keys" if value else "from QUIRE_API_KEY" if has_keys else "none"

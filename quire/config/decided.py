@@ -166,6 +166,10 @@ class ServerConfig(Struct, frozen=True):
     forces_usage: bool = False
     gives_prompt_tokens_details: bool = False
     returns_tokens_as_token_ids: bool = False
+    max_queued_rows: int | None = None
+    max_queued_tokens: int | None = None
+    max_queue_wait_s: int = 0
+    """0: however long."""
     has_docs: bool = True
     has_console: bool = True
     has_tokenizer_info: bool = False

@@ -81,7 +81,7 @@ _AREAS = {
     ),
     "scheduling": (
         "async-scheduling disable-chunked-mm-input disable-hybrid-kv-cache-manager "
-        "long-prefill-token-threshold-adaptive max-num-active-seqs max-num-queued-reqs max-num-queued-tokens "
+        "long-prefill-token-threshold-adaptive max-num-active-seqs "
         "max-num-scheduled-tokens prefill-schedule-interval scheduler-cls scheduler-reserve-full-isl stream-interval "
         "watermark"
     ),

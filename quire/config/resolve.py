@@ -57,7 +57,9 @@ def resolve(asked: Asked, *, machine: Machine | None = None, env: Env | None = N
     """
     env = read_env() if env is None else env
     decided, ledger = _resolve(asked.engine, "server", machine or read_machine(), env)
-    server = decide_server(asked, decided.card, decided.plan, env, ledger)
+    server = decide_server(
+        asked, decided.card, decided.plan, env, ledger, max_num_seqs=decided.scheduler.max_num_seqs
+    )
     return _sealed(decided, ledger, server=server)
 
 

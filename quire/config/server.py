@@ -41,6 +41,29 @@ class ServerOptions:
     enable_request_id_headers: bool = option(False, "Send X-Request-Id with every answer.")
     disable_fastapi_docs: bool = option(False, "Serve neither the API's description nor its pages.")
     console: bool = option(True, "Serve a page at / to chat with the model and watch the engine.")
+    max_num_queued_reqs: int | None = option(
+        None,
+        "Refuse (503) when more samples than this would wait for a row. Default: eight times --max-num-seqs.",
+        kind="whole",
+        low=0,
+        high=2**31 - 1,
+    )
+    max_num_queued_tokens: int | None = option(
+        None,
+        "Refuse (503) when more prompt tokens than this would wait to be computed, 64k too. Default: 1M.",
+        kind="count",
+        unit="tokens",
+        low=0,
+        high=2**31 - 1,
+    )
+    max_queue_wait: int = option(
+        120,
+        "Refuse (503) when a request would wait longer than this for its first token, by what steps took so far; "
+        "0: however long.",
+        unit="seconds",
+        low=0,
+        high=86400,
+    )
     shutdown_timeout: int = option(
         5, "How long requests may go on after the server was told to end.", unit="seconds", low=0, high=86400
     )

@@ -13,7 +13,7 @@ from msgspec import Struct
 from quire.core.ids import RequestId
 from quire.core.step import TokenLogprobs
 
-FinishReason = Literal["stop", "length", "abort", "error"]
+FinishReason = Literal["stop", "length", "abort", "timeout", "error"]
 
 
 class Delta(Struct, frozen=True, array_like=True, gc=False):

@@ -60,6 +60,11 @@ class Entry:
         if not self.is_sent:
             self._end_cancelled()
 
+    def expire(self) -> None:
+        """Its time is up: what is unfinished ends, whatever an engine does with it."""
+        for index in sorted(self._generated):
+            self.take(Delta(self.request.id, index, finish="timeout"))
+
     def lose(self) -> None:
         """The engine that had it is gone."""
         if self.is_begun:

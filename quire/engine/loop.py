@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -19,6 +20,7 @@ from quire.core.events import Delta, EngineStats, StepEvents
 from quire.core.ids import RequestId, Row
 from quire.core.request import Request
 from quire.core.step import RowResult, StepPlan, StepResult
+from quire.engine.deadlines import Deadlines
 from quire.engine.executor import Executor
 from quire.engine.resident import resident_bytes
 from quire.scheduler.scheduler import Scheduler
@@ -46,12 +48,21 @@ class EngineLoop:
     Invariant: outside ``step`` nothing is in flight, and every delta was handed out exactly once.
     """
 
-    def __init__(self, scheduler: Scheduler, executor: Executor, pulse: Pulse | None = None) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        executor: Executor,
+        pulse: Pulse | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self.scheduler = scheduler
         self._executor = executor
         self._pulse = pulse or NoPulse()
         self._untold: list[Delta] = []
         """Ends that no step made: refused and cancelled sequences, told with the next step."""
+        self._deadlines = Deadlines()
         self._last_step_s = 0.0
 
     @property
@@ -67,6 +78,7 @@ class EngineLoop:
     def add(self, request: Request) -> None:
         """Queue a validated request."""
         self._untold += self.scheduler.add(request)
+        self._deadlines.add(request)
 
     def cancel(self, request_id: RequestId, index: int | None = None) -> None:
         """Stop a request, or one of its samples; the next step tells the client. Unknown ids are ignored."""
@@ -78,9 +90,11 @@ class EngineLoop:
         Cost: one forward pass of at most ``max_num_batched_tokens`` tokens; nothing when there is nothing to do.
         What interrupts it (KeyboardInterrupt) ends the step's sequences with an error and goes on.
         """
+        started_s = self._clock()
+        for request_id in self._deadlines.passed(started_s):
+            self._untold += self.scheduler.cancel(request_id, finish="timeout")
         deltas, self._untold = self._untold, []
         planned = self.scheduler.plan()
-        started_s = time.monotonic()
         plan = planned.plan
         self._pulse.begin_step(plan.num_tokens)
         try:
@@ -93,7 +107,7 @@ class EngineLoop:
         finally:
             self._pulse.end_step()
         deltas += self.scheduler.commit(plan, result)
-        ended_s = time.monotonic()
+        ended_s = self._clock()
         self._last_step_s = ended_s - started_s
         return StepEvents(
             deltas=tuple(deltas),

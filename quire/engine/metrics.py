@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -25,38 +25,19 @@ from quire.config.decided import KVConfig
 from quire.core.events import Delta, EngineStats, StepEvents
 from quire.core.ids import RequestId
 from quire.core.request import Request
+from quire.engine.admission import REASONS
 from quire.engine.numbers import Histogram, HttpNumbers
+from quire.engine.series import COUNTERS, cache_facts, histogram_families
 from quire.engine.spans import Spans
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-LATENCY_S = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
-# fmt: off
-FIRST_TOKEN_S = (
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
-    1.0, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560,
-)
-BETWEEN_TOKENS_S = (
-    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75,
-    1.0, 2.5, 5, 7.5, 10, 20, 40, 80,
-)
-# fmt: on
-STEP_TOKENS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
-PARAMS_N = (1, 2, 5, 10, 20)
-PREEMPTIONS = (1, 2, 3, 4, 5, 10, 20)
-
-FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
+FINISH_REASONS = ("stop", "length", "abort", "error", "repetition", "timeout")
 _NUM_KEPT = 32
 """Requests that have ended and can still be asked about."""
 _UNCOUNTED_HANDLERS = frozenset(
     ("/metrics", "/health", "/livez", "/load", "/ping", "/readyz", "/version", "/console/state")
 )
-
-
-def token_buckets(largest: int) -> tuple[int, ...]:
-    """1, 2, 5, 10, 20, 50 ... up to ``largest``."""
-    series = (digit * 10**power for power in range(len(str(largest))) for digit in (1, 2, 5))
-    return tuple(value for value in series if value <= largest) or (1,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +84,6 @@ class _Totals:
         self.values[name] = self.values.get(name, 0) + (now - before if now >= before else now)
 
 
-_COUNTERS = (
-    ("prefix_cache_queries", "Tokens looked up in the prefix cache."),
-    ("prefix_cache_hits", "Tokens found in the prefix cache."),
-    ("num_preemptions", "Preemptions."),
-    ("prompt_tokens", "Prompt tokens, computed or found in the prefix cache."),
-    ("prompt_tokens_cached", "Prompt tokens found in the prefix cache."),
-    ("generation_tokens", "Tokens generated."),
-)
-
-
 class Metrics:
     """All series of one server, in a registry of its own.
 
@@ -132,10 +103,10 @@ class Metrics:
         self._clock = clock
         self._records: dict[RequestId, _Record] = {}
         self._stats = EngineStats()
-        self._totals = _Totals({"computed": 0.0} | {name: 0.0 for name, _ in _COUNTERS})
+        self._totals = _Totals({"computed": 0.0} | {name: 0.0 for name, _ in COUNTERS})
         self._finished = dict.fromkeys(FINISH_REASONS, 0)
         self._histograms = {
-            name: (Histogram(bounds), text) for name, bounds, text in _histogram_families(max_model_len)
+            name: (Histogram(bounds), text) for name, bounds, text in histogram_families(max_model_len)
         }
         self._step_tokens = self._histograms["iteration_tokens_total"][0]
         self._first_token_s = self._histograms["time_to_first_token_seconds"][0]
@@ -143,6 +114,7 @@ class Metrics:
         self._http = HttpNumbers()
         self._finished_latency_s = 0.0
         self._num_finished = 0
+        self._rejections = dict.fromkeys(REASONS, 0)
         self._recent: deque[Ended] = deque(maxlen=_NUM_KEPT)
         self.registry = CollectorRegistry()
         self.registry.register(self)
@@ -247,6 +219,10 @@ class Metrics:
         self._recent.append(ended)
         return ended
 
+    def rejected(self, reason: str) -> None:
+        """A request was refused because of one of the queue's limits."""
+        self._rejections[reason] += 1
+
     def _record(self, name: str, value: float) -> None:
         self._histograms[name][0].observe(value)
 
@@ -319,7 +295,7 @@ class Metrics:
         values = self._totals.values
         values["prompt_tokens"] = values["computed"] + values["prompt_tokens_cached"]
         names = ("model_name", "engine")
-        for name, text in _COUNTERS:
+        for name, text in COUNTERS:
             counter = CounterMetricFamily(f"vllm:{name}", text, labels=names)
             counter.add_metric(self._labels, values[name])
             yield counter
@@ -335,28 +311,12 @@ class Metrics:
         for reason, count in self._finished.items():
             success.add_metric((*self._labels, reason), count)
         yield success
-
-
-def _histogram_families(max_model_len: int) -> tuple[tuple[str, Sequence[float], str], ...]:
-    tokens = token_buckets(max_model_len)
-    return (
-        ("request_prompt_tokens", tokens, "Prompt tokens of a sequence."),
-        ("request_generation_tokens", tokens, "Generated tokens of a sequence."),
-        ("request_max_num_generation_tokens", tokens, "Generated tokens of a request's longest sample."),
-        ("request_params_n", PARAMS_N, "Samples asked for."),
-        ("request_params_max_tokens", tokens, "Most tokens asked for."),
-        ("request_num_preemptions", PREEMPTIONS, "Preemptions of a sequence."),
-        ("request_prefill_kv_computed_tokens", tokens, "Prompt tokens computed rather than found in the cache."),
-        ("iteration_tokens_total", STEP_TOKENS, "Tokens computed in a step."),
-        ("time_to_first_token_seconds", FIRST_TOKEN_S, "From arrival to the first token."),
-        ("inter_token_latency_seconds", BETWEEN_TOKENS_S, "From one token to the next."),
-        ("request_time_per_output_token_seconds", BETWEEN_TOKENS_S, "Mean time of a token after the first."),
-        ("e2e_request_latency_seconds", LATENCY_S, "From arrival to the end."),
-        ("request_queue_time_seconds", LATENCY_S, "From arrival to the first step."),
-        ("request_inference_time_seconds", LATENCY_S, "From the first step to the last token."),
-        ("request_prefill_time_seconds", LATENCY_S, "From the first step to the first token."),
-        ("request_decode_time_seconds", LATENCY_S, "From the first token to the last."),
-    )
+        rejected = CounterMetricFamily(
+            "vllm:admission_rejections", "Requests refused because too much waits.", labels=("model_name", "reason")
+        )
+        for reason, count in self._rejections.items():
+            rejected.add_metric((self._labels[0], reason), count)
+        yield rejected
 
 
 def _ended(record: _Record) -> Ended:
@@ -369,14 +329,3 @@ def _ended(record: _Record) -> Ended:
         sum(slowest.spans.seconds.values()),
         dict(slowest.spans.seconds),
     )
-
-
-def cache_facts(kv: KVConfig) -> dict[str, str]:
-    """Labels of cache_config_info, under the names that dashboards look for."""
-    return {
-        "block_size": str(kv.layout.block_size),
-        "num_gpu_blocks": str(kv.num_blocks),
-        "enable_prefix_caching": str(kv.enable_prefix_caching),
-        "num_kv_groups": str(len(kv.layout.groups)),
-        "bytes_per_block": str(kv.layout.bytes_per_block),
-    }

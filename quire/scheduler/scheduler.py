@@ -109,7 +109,9 @@ class Scheduler:
         self._num_unfinished += len(sequences)
         return []
 
-    def cancel(self, request_id: RequestId, index: int | None = None) -> list[Delta]:
+    def cancel(
+        self, request_id: RequestId, index: int | None = None, *, finish: FinishReason = "abort"
+    ) -> list[Delta]:
         """End the unfinished sequences of a request, or one of them.
 
         What is in flight of them is dropped when it comes.
@@ -118,7 +120,7 @@ class Scheduler:
         if family is None:
             return []
         return [
-            self._end(sequence, "abort")
+            self._end(sequence, finish)
             for sequence in list(family.sequences)
             if index is None or sequence.index == index
         ]

@@ -35,8 +35,9 @@ def create_app(config: ServerConfig, front: Front) -> Starlette:
     service = Service(config, front)
     endpoints = shelf.collect(config)
     routes = [Route(one.path, _endpoint(one, service), methods=list(one.methods)) for one in endpoints]
-    if front.metrics.observe not in front.client.on_events:
-        front.client.on_events.append(front.metrics.observe)
+    for observe in (front.metrics.observe, front.admission.observe):
+        if observe not in front.client.on_events:
+            front.client.on_events.append(observe)
     handlers: dict[type[Exception] | int, ExceptionHandler] = {HTTPException: _raise}
     app = Starlette(
         routes=routes,

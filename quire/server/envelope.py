@@ -2,7 +2,7 @@
 
 Chunks of one stream differ only in their choices, so that the rest is encoded once.
 
-Not here: choices (routes/). Door: Envelope, answer_id, priority.
+Not here: choices (routes/). Door: Envelope, answer_id, priority, timeout_s.
 """
 
 from __future__ import annotations
@@ -42,6 +42,21 @@ def priority(request: Request, asked: GenerationFields) -> int:
     except ValueError:
         pass
     raise InvalidValue("The header 'X-Vllm-Priority' must be an integer.", param="priority")
+
+
+def timeout_s(request: Request, asked: GenerationFields) -> float | None:
+    """The field ``timeout`` before the header ``X-Request-Timeout``. Raises InvalidValue when the header is not a
+    number.
+    """
+    values = header_values(request.scope, b"x-request-timeout")
+    if asked.timeout is not None or not values:
+        return asked.timeout
+    try:
+        if len(values) == 1 and len(values[0]) <= 20:
+            return float(values[0])
+    except ValueError:
+        pass
+    raise InvalidValue("The header 'X-Request-Timeout' must be a number of seconds.", param="timeout")
 
 
 class Envelope:

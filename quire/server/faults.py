@@ -19,10 +19,8 @@ from starlette.responses import Response
 from quire.errors import (
     AuthenticationFailed,
     BodyTooLarge,
-    EngineDead,
     MethodNotAllowed,
     NotFound,
-    Overloaded,
     QuireError,
 )
 from quire.server.schema.usage import Fault, FaultBody
@@ -35,7 +33,6 @@ MAX_BODY_BYTES = 4096
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 _PATH = re.compile(r"(?<![\w:/.])~?/(?:[\w.@+-]{1,255}/){1,64}[\w.@+-]{0,255}")
-_RETRY_AFTER_S = {Overloaded: "1", EngineDead: "10"}
 
 
 class ClientGone(Exception):
@@ -83,8 +80,8 @@ def fault_response(error: QuireError, extra: dict[str, str] | None = None) -> Re
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, BodyTooLarge):
         headers["Connection"] = "close"
-    if error.status == 503:
-        headers["Retry-After"] = _RETRY_AFTER_S.get(type(error), "1")
-    if error.status == 500 or isinstance(error, EngineDead):
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == 500:
         headers["x-should-retry"] = "false"
     return Response(fault_bytes(error), error.status, headers, media_type="application/json")

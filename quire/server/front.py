@@ -17,6 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from quire.config.decided import ServerConfig, TextConfig
+from quire.engine.admission import Admission
 from quire.engine.client import EngineClient
 from quire.engine.metrics import Metrics
 from quire.errors import ConfigError, NotSupported, UnknownModel
@@ -46,6 +47,7 @@ class Front:
     validator: Validator
     text: TextConfig
     metrics: Metrics
+    admission: Admission
 
 
 class Service:

@@ -76,6 +76,7 @@ class Generation:
         self._tell = tell
         self._service.num_in_flight += 1
         front.metrics.arrived(self.request)
+        front.admission.enter(self.request)
         front.client.submit(self.request, self._hear)
 
     def close(self) -> None:
@@ -85,6 +86,7 @@ class Generation:
             self._tell = _nobody
             front = self._service.front
             front.client.withdraw(self.request.id)
+            front.admission.leave(self.request.id)
             self._service.num_in_flight -= 1
             self.ended = front.metrics.finished(self.request.id, self._reasons)
 
@@ -123,6 +125,7 @@ class Wish:
 
     params: SamplingParams
     priority: int
+    timeout_s: float | None
     cache_salt: str
     clamps_max_tokens: bool
     prompt_param: str
@@ -130,13 +133,18 @@ class Wish:
 
 
 async def admit(service: Service, prompts: Sequence[Prompt], wish: Wish) -> list[Generation]:
-    """Check every prompt before any starts. Raises what the validator raises, with the dialect's own field names."""
+    """Check every prompt before any starts.
+
+    Raises: what the validator raises, with the dialect's own field names; Overloaded when they would wait too long.
+    """
     num_ids = sum(len(prompt.ids) for prompt in prompts)
     if service.config.logs_requests:
         _log(service, prompts, wish)
-    return await service.off_loop(
+    generations = await service.off_loop(
         num_ids, lambda: [Generation(service, _admit(service, one, wish), one) for one in prompts]
     )
+    service.front.admission.check([generation.request for generation in generations])
+    return generations
 
 
 def _log(service: Service, prompts: Sequence[Prompt], wish: Wish) -> None:
@@ -161,6 +169,7 @@ def _admit(service: Service, prompt: Prompt, wish: Wish) -> Admitted:
             clamps_max_tokens=wish.clamps_max_tokens,
             max_stop_strings=MAX_STOPS,
             prompt_param=wish.prompt_param,
+            timeout_s=wish.timeout_s,
         )
     except RequestError as error:
         if error.param is not None:

@@ -39,6 +39,7 @@ LIMITS = {
     "min_tokens": Bounds(0, 2**31 - 1),
     "truncate_prompt_tokens": Bounds(-1, 2**31 - 1),
     "logit_bias": Bounds(-100.0, 100.0),
+    "timeout": Bounds(0.0, 86400.0, takes_low=False),
 }
 
 COUNTS = {

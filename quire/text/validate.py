@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import sys
+import time
 from collections.abc import Callable, Sequence
 from itertools import count
 
@@ -99,8 +100,14 @@ class Validator:
     """Checks requests against one model's bounds. ``next_seed`` gives the seed of a request that has none."""
 
     def __init__(
-        self, config: TextConfig, tokenizer: Tokenizer | None, next_seed: Callable[[], int] | None = None
+        self,
+        config: TextConfig,
+        tokenizer: Tokenizer | None,
+        next_seed: Callable[[], int] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._config = config
         self._tokenizer = tokenizer
         self._next_seed = next_seed or drawn_seeds()
@@ -120,11 +127,13 @@ class Validator:
         clamps_max_tokens: bool,
         max_stop_strings: int = COUNTS["stop"],
         prompt_param: str = "prompt",
+        timeout_s: float | None = None,
     ) -> Admitted:
         """Checks everything about a request.
 
         ``clamps_max_tokens``: a ``max_tokens`` beyond the context is cut to it (the library) instead of refused
-        (servers). ``prompt_param``: what the door calls its prompt.
+        (servers). ``prompt_param``: what the door calls its prompt. ``timeout_s``: the request ends when so many
+        seconds have passed from now.
 
         Raises: InvalidValue or PromptTooLong; ``param`` names the field.
         """
@@ -147,6 +156,7 @@ class Validator:
             priority=checked_int("priority", priority),
             cache_salt=checked_salt(cache_salt),
             reads_prefix_cache=not (skips_cache or wants_prompt_logprobs),
+            deadline_s=0.0 if timeout_s is None else self._clock() + checked_float("timeout", timeout_s),
         )
         return Admitted(request, self._options(params, stopping.min_tokens, sampling, max_stop_strings))
 

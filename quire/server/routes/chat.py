@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from quire.core.outputs import PositionLogprobs
 from quire.server.body import read_record
-from quire.server.envelope import Envelope, answer_id, member, priority
+from quire.server.envelope import Envelope, answer_id, member, priority, timeout_s
 from quire.server.explain import explain, wants_explanation
 from quire.server.front import Service
 from quire.server.generation import Generation, Pieces, Wish, admit, usage_of
@@ -48,7 +48,7 @@ async def serve(request: Request, service: Service) -> ASGIApp:
     check_chat(asked)
     service.check_model(asked.model)
     prompt = await chat_prompt(service, _conversation(asked))
-    wish = _wish(service, asked, priority(request, asked))
+    wish = _wish(service, asked, priority(request, asked), timeout_s(request, asked))
     [generation] = await admit(service, [prompt], wish)
     answer = ChatAnswer(
         service, asked, answer_id("chatcmpl", request, asked), generation, explains=wants_explanation(request)
@@ -82,7 +82,7 @@ def _conversation(asked: ChatRequest) -> Conversation:
     )
 
 
-def _wish(service: Service, asked: ChatRequest, rank: int) -> Wish:
+def _wish(service: Service, asked: ChatRequest, rank: int, limit_s: float | None) -> Wish:
     defaults = service.front.text.defaults
     limit = asked.max_completion_tokens if asked.max_completion_tokens is not None else asked.max_tokens
     names = {"logprobs": "top_logprobs"}
@@ -96,7 +96,13 @@ def _wish(service: Service, asked: ChatRequest, rank: int) -> Wish:
         prompt_logprobs=asked.prompt_logprobs,
     )
     return Wish(
-        params, rank, asked.cache_salt or "", clamps_max_tokens=limit is None, prompt_param="messages", names=names
+        params,
+        rank,
+        limit_s,
+        asked.cache_salt or "",
+        clamps_max_tokens=limit is None,
+        prompt_param="messages",
+        names=names,
     )
 
 

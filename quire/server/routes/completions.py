@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from quire.core.outputs import PositionLogprobs
 from quire.server.body import read_record
-from quire.server.envelope import Envelope, answer_id, priority
+from quire.server.envelope import Envelope, answer_id, priority, timeout_s
 from quire.server.explain import explain, wants_explanation
 from quire.server.front import Service
 from quire.server.generation import Generation, Pieces, Wish, admit, usage_of
@@ -47,7 +47,8 @@ async def serve(request: Request, service: Service) -> ASGIApp:
     check_completion(asked)
     service.check_model(asked.model)
     prompts = await _prompts(service, asked)
-    generations = await admit(service, prompts, _wish(asked, service, priority(request, asked)))
+    wish = _wish(service, asked, priority(request, asked), timeout_s(request, asked))
+    generations = await admit(service, prompts, wish)
     answer = CompletionAnswer(
         service, asked, answer_id("cmpl", request, asked), generations, explains=wants_explanation(request)
     )
@@ -72,7 +73,7 @@ async def _prompts(service: Service, asked: CompletionRequest) -> list[Prompt]:
     return prompts
 
 
-def _wish(asked: CompletionRequest, service: Service, rank: int) -> Wish:
+def _wish(service: Service, asked: CompletionRequest, rank: int, limit_s: float | None) -> Wish:
     """An echo without new tokens draws one token that nobody is shown: its step computes the prompt's logprobs."""
     limit = asked.max_tokens
     wanted = asked.prompt_logprobs
@@ -85,7 +86,15 @@ def _wish(asked: CompletionRequest, service: Service, rank: int) -> Wish:
         logprobs=asked.logprobs,
         prompt_logprobs=wanted,
     )
-    return Wish(params, rank, asked.cache_salt or "", clamps_max_tokens=limit is None, prompt_param="prompt", names={})
+    return Wish(
+        params,
+        rank,
+        limit_s,
+        asked.cache_salt or "",
+        clamps_max_tokens=limit is None,
+        prompt_param="prompt",
+        names={},
+    )
 
 
 class _Choice:

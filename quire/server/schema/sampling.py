@@ -60,6 +60,8 @@ class GenerationFields(Struct, kw_only=True):
     add_special_tokens: bool | None = None
     priority: int | None = None
     request_id: str | None = None
+    timeout: float | None = None
+    """Seconds from now after which the request ends, whatever it has said, with the reason ``timeout``."""
     cache_salt: str | None = None
     return_token_ids: bool | None = None
     return_tokens_as_token_ids: bool | None = None

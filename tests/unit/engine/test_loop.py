@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from quire.config.decided import KVConfig, KVGroup, KVLayout, SchedulerConfig
 from quire.core.events import Delta, Ready
@@ -154,3 +155,29 @@ def test_stats_count_what_was_computed() -> None:
     stats = loop.stats
     assert (stats.prompt_tokens, stats.generation_tokens) == (20, 3)
     assert stats.resident_bytes > 0
+
+
+def test_a_request_whose_time_was_up_in_the_queue_is_never_computed() -> None:
+    loop, executor = make_loop()
+    loop.add(replace(request("late", 1, 2, n=2), deadline_s=0.001))
+    told = run(loop)
+    assert [told["late", index][0].finish for index in range(2)] == ["timeout", "timeout"]
+    assert executor.num_calls == 0
+
+
+def test_a_request_whose_time_is_up_while_it_runs_ends_and_its_neighbour_goes_on() -> None:
+    now_s = [10.0]
+    executor = FakeExecutor()
+    scheduler = Scheduler(SchedulerConfig(8, 64, 128), KVConfig(LAYOUT, 64))
+    loop = EngineLoop(scheduler, executor, clock=lambda: now_s[0])
+    loop.add(replace(request("brief", 1, 2, max_tokens=50), deadline_s=12.5))
+    loop.add(request("a", 1, 2))
+    told: dict[str, list[Delta]] = {"brief": [], "a": []}
+    while loop.has_work:
+        for delta in loop.step().deltas:
+            told[delta.request_id].append(delta)
+        now_s[0] += 1.0
+    assert [len(delta.token_ids) for delta in told["brief"]] == [1, 1, 1, 0]
+    assert told["brief"][-1].finish == "timeout"
+    assert tokens(told["a"]) == expected(1, 2)
+    scheduler.check()

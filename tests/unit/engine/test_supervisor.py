@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from quire.config.decided import EngineConfig, KVConfig, KVGroup, KVLayout, SchedulerConfig, WorkerConfig
 from quire.core.events import Delta, Scheduled
@@ -231,3 +232,13 @@ def test_an_engine_that_is_stopped_leaves_no_watcher_behind() -> None:
         assert not any(task.get_name() == "heartbeat" for task in asyncio.all_tasks())
 
     asyncio.run(body())
+
+
+def test_a_deadline_holds_while_no_engine_answers() -> None:
+    async def act(engine: Supervisor) -> None:
+        asked = replace(request("late", 7, n=2), deadline_s=time.monotonic() + 0.05)
+        finishes = [event.finish async for event in events_of(engine, asked) if isinstance(event, Delta)]
+        assert finishes == ["timeout", "timeout"]
+        assert await tokens_of(engine, request("next", 10)) == [11, 12, 13]
+
+    with_client(act)

@@ -22,6 +22,7 @@ from quire.core.events import Delta, EngineStats, FinishReason, Scheduled, StepE
 from quire.core.ids import RequestId
 from quire.core.request import Request
 from quire.core.step import TokenLogprobs
+from quire.engine.admission import Admission, QueueLimits
 from quire.engine.client import Listener
 from quire.engine.metrics import Metrics
 from quire.errors import EngineDead
@@ -179,7 +180,14 @@ class FakeEngine:
 class Site:
     """A server and a client of it. ``config`` and ``text`` replace fields of the two configurations."""
 
-    def __init__(self, *, text: dict[str, object] | None = None, has_tokenizer: bool = True, **config: Any) -> None:
+    def __init__(
+        self,
+        *,
+        text: dict[str, object] | None = None,
+        has_tokenizer: bool = True,
+        limits: QueueLimits | None = None,
+        **config: Any,
+    ) -> None:
         words = tokenizer()
         made = TextConfig(
             tokenizer_path="", vocab_size=words.num_tokens + 4, max_model_len=CONTEXT, max_num_tokens=CONTEXT
@@ -197,6 +205,7 @@ class Site:
             Validator(self.text, known),
             self.text,
             self.metrics,
+            Admission(limits or QueueLimits(None, None, None, 64, 512), self.metrics.rejected),
         )
         self.app: Starlette = create_app(self.config, self.front)
 

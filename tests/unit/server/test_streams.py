@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator
 
 import pytest
 
+from quire.engine.admission import QueueLimits
 from quire.errors import NotSupported, Overloaded, QuireError
 from quire.server.faults import fault_bytes, fault_of, fault_response
 from quire.server.sse import DONE, KEEP_ALIVE, EventStream
@@ -47,7 +49,7 @@ async def test_a_dead_engine_is_told_with_a_hint_when_to_come_back(stream: bool)
     site.engine.dies_at = 0
     failed = await site.chat(stream=stream)
     assert (failed.status_code, fault(failed)["code"]) == (503, "engine_dead")
-    assert failed.headers["x-should-retry"] == "false"
+    assert "x-should-retry" not in failed.headers
     assert int(failed.headers["retry-after"]) > 0
     assert (await site.ask("GET", "/health")).status_code == 503
 
@@ -188,7 +190,43 @@ def test_a_message_of_the_engine_loses_addresses_and_paths_and_a_client_s_keeps_
 
 
 def test_an_overloaded_server_says_when_to_come_back() -> None:
-    response = fault_response(Overloaded("Too many requests wait."))
-    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    response = fault_response(Overloaded("Too many requests wait.", retry_after_s=7))
+    assert (response.status_code, response.headers["retry-after"]) == (503, "7")
     assert "x-should-retry" not in response.headers
     assert fault_of(KeyError("x")).status == 500
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_again(stream: bool) -> None:
+    site = Site(limits=QueueLimits(0, None, None, 1, 64))
+    site.engine.gate = asyncio.Event()
+    first = asyncio.ensure_future(site.chat())
+    while not site.engine.requests:
+        await asyncio.sleep(0)
+    refused = await site.chat(stream=stream)
+    assert (refused.status_code, fault(refused)["code"]) == (503, "overloaded")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert b'admission_rejections_total{model_name="house/tiny-1",reason="max_num_queued_reqs"} 1.0' in (
+        site.metrics.render()
+    )
+    site.engine.gate.set()
+    assert (await first).status_code == 200
+    assert (await site.chat()).status_code == 200
+
+
+@pytest.mark.parametrize(("fields", "headers"), [({"timeout": 2.5}, {}), ({}, {"X-Request-Timeout": "2.5"})])
+async def test_a_timeout_becomes_a_deadline(fields: dict[str, object], headers: dict[str, str]) -> None:
+    site = Site()
+    body = {"prompt": "Hello", "max_tokens": 1, **fields}
+    before_s = time.monotonic()
+    answer = await site.ask("POST", "/v1/completions", json=body, headers=headers)
+    assert answer.status_code == 200
+    assert before_s + 2.5 <= site.engine.requests[0].deadline_s <= time.monotonic() + 2.5
+
+
+@pytest.mark.parametrize("value", [0, -1, 1e9, "soon"])
+async def test_a_timeout_that_is_none_is_refused(value: object) -> None:
+    assert (await Site().complete(timeout=value)).status_code == 400
+    headers = {"X-Request-Timeout": str(value)}
+    answer = await Site().ask("POST", "/v1/completions", json={"prompt": "a"}, headers=headers)
+    assert (answer.status_code, fault(answer)["param"]) == (400, "timeout")
