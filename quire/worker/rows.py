@@ -12,7 +12,7 @@ Door: RowTable.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Protocol
 
 import numpy as np
@@ -48,9 +48,9 @@ class RowTable:
     ``tables_host[group][row]`` the first ``num_blocks_host[group, row]``; the rest of a table is 0, which is a valid
     block id. A free row knows no token and holds no block.
 
-    ``apply`` does nothing when the plan's step number is that of the last plan applied: after a failure the same step
-    may be run again, whole or with fewer of its chunks, and its removals, additions, copies and new blocks still
-    happen once. Step numbers of different plans that follow each other must differ.
+    After a failure the same step may be applied again, whole or with fewer of its chunks, whether or not it was
+    applied before: its removals, additions and copies, and each chunk's new blocks, still happen once. Step numbers of
+    different plans that follow each other must differ.
     """
 
     def __init__(self, config: WorkerConfig, columns: Columns, blocks: Blocks) -> None:
@@ -74,23 +74,29 @@ class RowTable:
         self._columns = columns
         self._blocks = blocks
         self._applied_step: int | None = None
+        self._supplied: set[Row] = set()
+        """Rows whose chunks of the applied step have their new blocks."""
 
     def apply(self, plan: StepPlan) -> None:
         """Bring the table up to date with a plan: removals, additions, copies of blocks, new blocks of chunks.
 
         Raises: ValueError, before anything was changed, for a plan that does not fit the table.
         """
-        if plan.step == self._applied_step:
-            return
-        self._check(plan)
-        for row in plan.removed:
-            self._remove(row)
-        for new in plan.added:
-            self._add(new)
-        self._blocks.copy(plan.copies)
+        if plan.step != self._applied_step:
+            self._check(plan)
+            for row in plan.removed:
+                self._remove(row)
+            for new in plan.added:
+                self._add(new)
+            self._blocks.copy(plan.copies)
+            self._applied_step = plan.step
+            self._supplied.clear()
+        else:
+            self._check_chunks(plan, self._supplied)
         for chunk in plan.chunks:
-            self._append_blocks(chunk)
-        self._applied_step = plan.step
+            if chunk.row not in self._supplied:
+                self._append_blocks(chunk)
+                self._supplied.add(chunk.row)
 
     def advance(self, results: Sequence[RowResult]) -> None:
         """Append the tokens that were drawn; they are known from now on."""
@@ -126,8 +132,14 @@ class RowTable:
             num_tokens = len(new.token_ids)
             if not (0 <= new.row < size and 0 < num_tokens < length):
                 raise ValueError(f"Row {new.row} with {num_tokens} tokens fits no table of {size} x {length - 1}.")
-        left = set(plan.removed) | {new.row for new in plan.added}
+        self._check_chunks(plan, frozenset(), {*plan.removed, *(new.row for new in plan.added)})
+        self._check_ids([block for one in plan.copies for block in (one.source, one.target)])
+
+    def _check_chunks(self, plan: StepPlan, supplied: Set[Row], left: Set[Row] = frozenset()) -> None:
+        """``left``: rows that will hold no block when the chunks get theirs."""
         for chunk in plan.chunks:
+            if chunk.row in supplied:
+                continue
             for group, blocks in enumerate(chunk.new_blocks):
                 if not blocks:
                     continue
@@ -136,7 +148,6 @@ class RowTable:
                     limit = self.tables_host[group].shape[1]
                     raise ValueError(f"Row {chunk.row} has {held} blocks; {len(blocks)} more exceed {limit}.")
                 self._check_ids(blocks)
-        self._check_ids([block for one in plan.copies for block in (one.source, one.target)])
 
     def _check_ids(self, blocks: Sequence[BlockId]) -> None:
         if blocks and (min(blocks) < 0 or max(blocks) >= self._num_blocks):

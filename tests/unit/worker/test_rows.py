@@ -123,6 +123,37 @@ def test_a_step_that_was_applied_is_not_applied_again_whole_or_in_part() -> None
     assert witness.heard == []
 
 
+def test_a_step_may_be_applied_in_parts_when_the_whole_never_was() -> None:
+    plan = StepPlan(
+        7,
+        added=(added(0, [1] * 5), added(1, [2])),
+        copies=(copy(3, 4),),
+        chunks=(chunk(0, 0, 5, [5, 6], [7, 8]), chunk(1, 0, 1, [9], [10])),
+    )
+    whole, witness = table(), Witness()
+    whole.apply(plan)
+    parts = table(witness)
+    for part in (plan.chunks[:1], plan.chunks[1:], plan.chunks):
+        parts.apply(replace(plan, chunks=part))
+    assert [state(parts, row) for row in range(3)] == [state(whole, row) for row in range(3)]
+    assert [kind for kind, _ in witness.heard].count("copy") == 1
+
+
+def test_a_part_that_does_not_fit_takes_nothing_from_the_other() -> None:
+    rows = table()
+    plan = StepPlan(
+        1, added=(added(0, [1]), added(1, [1])), chunks=(chunk(0, 0, 1, [1], [2]), chunk(1, 0, 1, range(6), []))
+    )
+    with pytest.raises(ValueError, match="6 more exceed 5"):
+        rows.apply(plan)
+    rows.apply(replace(plan, chunks=plan.chunks[:1]))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="6 more exceed 5"):
+            rows.apply(replace(plan, chunks=plan.chunks[1:]))
+    assert rows.num_blocks_host[:, 0].tolist() == [1, 1]
+    assert rows.num_blocks_host[:, 1].tolist() == [0, 0]
+
+
 @pytest.mark.parametrize(
     "plan",
     [
