@@ -10,6 +10,7 @@ PORT ?= 8000
 ARGS ?=
 PIP_ARGS ?=
 PYTEST_ARGS ?= -n 2 --dist loadgroup
+SAME_ARGS ?= --prompts 200 --jobs 2
 BENCH_ARGS ?= --jobs peers --repeat 3
 BENCH_PEERS_ARGS ?= --rounds 3
 VENV ?= .venv
@@ -25,7 +26,7 @@ NATIVE := $(shell find native -type f)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev serve test check format bench bench-peers-setup bench-peers clean
+.PHONY: help install install-dev serve test check format same bench bench-peers-setup bench-peers clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,9 @@ serve: $(INSTALLED)  ## Install what is missing and serve MODEL on HOST:PORT
 
 test: $(INSTALLED_DEV)  ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+same: $(INSTALLED_DEV)  ## Prove that answers never depend on circumstances (SAME_ARGS), about half an hour
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.same.run $(SAME_ARGS)
 
 check: $(INSTALLED_DEV)  ## Lint, types, and who may import whom
 	$(BIN)/ruff check .
