@@ -10,10 +10,10 @@ Door: PackedWriter, read_packed, DamagedFile.
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import struct
 import zlib
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -108,29 +108,27 @@ class PackedWriter:
 def read_packed(path: Path, key: str) -> dict[str, Packed]:
     """The weights of a file that was written for this key, by name.
 
-    They are copied out of a map of the file, since only memory of the process's own lies on large pages, which each
-    step gains from (memory.empty).
+    They are read into memory of the process's own and not mapped: only that lies on large pages, from which every step
+    gains (memory.empty), and reading what the system still holds takes no longer.
     Raises: DamagedFile; OSError where it cannot be read.
     """
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size < _ALIGNMENT:
-            raise DamagedFile(f"it has {size} bytes")
-        # torch wants no read-only buffer; this one is writable in memory alone.
-        whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    whole.madvise(mmap.MADV_SEQUENTIAL)
-    index = _read_index(whole, size, key)
-    octets = torch.frombuffer(whole, dtype=torch.uint8)
-    return {weight.name: _read_weight(weight, octets) for weight in index.weights}
+    with path.open("rb", buffering=0) as file:
+        index = _read_index(file, key)
+        return {weight.name: _read_weight(weight, file) for weight in index.weights}
 
 
-def _read_index(whole: mmap.mmap, size: int, key: str) -> _Index:
-    magic, start, length, crc = _HEAD.unpack_from(whole)
+def _read_index(file: FileIO, key: str) -> _Index:
+    size = os.fstat(file.fileno()).st_size
+    head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        raise DamagedFile(f"it has {size} bytes")
+    magic, start, length, crc = _HEAD.unpack(head)
     if magic != _MAGIC:
         raise DamagedFile("it is no file of packed weights, or was not finished")
     if not _ALIGNMENT <= start <= size or length != size - start:
         raise DamagedFile(f"it has {size} bytes, but its index ends at {start + length}")
-    encoded = whole[start:]
+    file.seek(start)
+    encoded = file.read(length)
     if zlib.crc32(encoded) != crc:
         raise DamagedFile("its index is not as it was written")
     try:
@@ -139,25 +137,30 @@ def _read_index(whole: mmap.mmap, size: int, key: str) -> _Index:
         raise DamagedFile(f"its index cannot be read: {error}") from None
     if index.key != key:
         raise DamagedFile("it was made for other weights")
-    if any(stored.start + stored.num_bytes > start for weight in index.weights for stored in weight.tensors):
-        raise DamagedFile("a tensor ends behind its place")
     return index
 
 
-def _read_weight(weight: _Weight, octets: Tensor) -> Packed:
-    tensors = tuple(_read_tensor(weight.name, stored, octets) for stored in weight.tensors)
+def _read_weight(weight: _Weight, file: FileIO) -> Packed:
+    tensors = tuple(_read_tensor(weight.name, stored, file) for stored in weight.tensors)
     return Packed(tensors, weight.columns, weight.depth, weight.form)
 
 
-def _read_tensor(name: str, stored: _Stored, octets: Tensor) -> Tensor:
+def _read_tensor(name: str, stored: _Stored, file: FileIO) -> Tensor:
     dtype = _DTYPES.get(stored.dtype)
     if dtype is None or torch.Size(stored.shape).numel() * dtype.itemsize != stored.num_bytes:
         raise DamagedFile(f"{name} is {stored.dtype} {list(stored.shape)} in {stored.num_bytes} bytes")
-    copied = empty((stored.num_bytes,), torch.uint8, "cpu")
-    copied.copy_(octets[stored.start : stored.start + stored.num_bytes])
-    if _sum(copied) != stored.sum:
+    octets = empty((stored.num_bytes,), torch.uint8, "cpu")
+    rest = octets.numpy().data
+    file.seek(stored.start)
+    while rest.nbytes:
+        # One call reads at most 2 GiB.
+        count = file.readinto(rest)
+        if not count:
+            raise DamagedFile(f"{name} ends behind its place")
+        rest = rest[count:]
+    if _sum(octets) != stored.sum:
         raise DamagedFile(f"{name} is not as it was written")
-    return copied.view(dtype).view(stored.shape)
+    return octets.view(dtype).view(stored.shape)
 
 
 def _sum(octets: Tensor) -> int:
