@@ -1,7 +1,7 @@
 """What the engine tells its clients: new tokens of sequences, and how the engine is doing.
 
 Not here: text, outputs as a user sees them (outputs.py), bytes (wire.py).
-Door: StepEvents, Delta, Scheduled, EngineStats; Ready and StartFailed once, first.
+Door: StepEvents, Delta, Scheduled, Preempted, EngineStats; Ready and StartFailed once, first.
 """
 
 from __future__ import annotations
@@ -46,6 +46,13 @@ class Scheduled(Struct, frozen=True, array_like=True, gc=False):
     at_s: float = 0.0
 
 
+class Preempted(Struct, frozen=True, array_like=True, gc=False):
+    """A sequence lost its row and its blocks; it waits again, with all its tokens."""
+
+    request_id: RequestId
+    index: int
+
+
 class EngineStats(Struct, frozen=True, array_like=True, gc=False):
     """The engine after a step. Counters only grow; gauges are of this moment."""
 
@@ -73,7 +80,7 @@ class StepEvents(Struct, frozen=True, array_like=True, gc=False):
 
     deltas: tuple[Delta, ...] = ()
     scheduled: tuple[Scheduled, ...] = ()
-    preempted: tuple[RequestId, ...] = ()
+    preempted: tuple[Preempted, ...] = ()
     stats: EngineStats | None = None
     at_s: float = 0.0
 

@@ -27,6 +27,9 @@ from quire.scheduler.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
 
+_MEMORY_EVERY_S = 1.0
+"""How old the figure of resident memory may be: asking the kernel costs as much as planning a small step."""
+
 
 class Pulse(Protocol):
     """Hears when a step begins and ends (a heartbeat.Heartbeat does)."""
@@ -64,6 +67,8 @@ class EngineLoop:
         """Ends that no step made: refused and cancelled sequences, told with the next step."""
         self._deadlines = Deadlines()
         self._last_step_s = 0.0
+        self._resident_bytes = 0
+        self._measured_s = float("-inf")
 
     @property
     def has_work(self) -> bool:
@@ -73,7 +78,10 @@ class EngineLoop:
     @property
     def stats(self) -> EngineStats:
         """The engine as it is now."""
-        return replace(self.scheduler.stats, step_time_s=self._last_step_s, resident_bytes=resident_bytes())
+        now_s = self._clock()
+        if now_s - self._measured_s >= _MEMORY_EVERY_S:
+            self._resident_bytes, self._measured_s = resident_bytes(), now_s
+        return replace(self.scheduler.stats, step_time_s=self._last_step_s, resident_bytes=self._resident_bytes)
 
     def add(self, request: Request) -> None:
         """Queue a validated request."""

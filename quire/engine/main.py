@@ -10,6 +10,7 @@ Not here: the other end of the socket (process.py).
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import queue
@@ -131,6 +132,8 @@ def main(arguments: list[str]) -> int:
     heartbeat.start()
     connection.sendall(encode(ready))
     service = Service(connection, inbox, EngineLoop(Scheduler(config.scheduler, config.kv), executor, heartbeat))
+    # What is there now stays: a full collection would walk over all of torch, and every stream would wait for it.
+    gc.freeze()
     while True:
         service.turn()
 

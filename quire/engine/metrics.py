@@ -169,9 +169,9 @@ class Metrics:
                 if sequence is not None:
                     sequence.scheduled_s = scheduled.at_s or now_s
                     sequence.num_cached_tokens = scheduled.cached_tokens
-        for request_id in events.preempted:
-            if (record := self._records.get(request_id)) is not None:
-                record.sequences[0].spans.preempted(now_s)
+        for preempted in events.preempted:
+            if (record := self._records.get(preempted.request_id)) is not None:
+                record.sequences[preempted.index].spans.preempted(now_s)
         for delta in events.deltas:
             if delta.token_ids and (record := self._records.get(delta.request_id)) is not None:
                 self._note_tokens(record, delta, now_s)

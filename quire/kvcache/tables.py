@@ -40,10 +40,6 @@ class BlockTables:
     def empty(cls, num_groups: int, root: bytes) -> BlockTables:
         return cls([[] for _ in range(num_groups)], [0] * num_groups, root, ((),) * num_groups)
 
-    def num_live(self) -> int:
-        """Blocks held, all groups together."""
-        return len(self.groups) * self.length - sum(self.first_live)
-
     def unsent(self) -> tuple[tuple[BlockId, ...], ...]:
         """Entries the worker does not know yet, for each group, and count them as sent.
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from quire.core.events import Scheduled
-from quire.core.ids import RequestId, Row
+from quire.core.events import Preempted, Scheduled
+from quire.core.ids import Row
 from quire.core.step import BlockCopy, Chunk, NewRow, StepPlan
 from quire.scheduler.sequence import Sequence
 
@@ -21,7 +21,7 @@ class Planned:
 
     plan: StepPlan
     scheduled: tuple[Scheduled, ...] = ()
-    preempted: tuple[RequestId, ...] = ()
+    preempted: tuple[Preempted, ...] = ()
 
 
 class Draft:
@@ -36,7 +36,7 @@ class Draft:
         self._chunks: dict[Sequence, int] = {}
         self._admitted: dict[Sequence, Scheduled] = {}
         self._copies: dict[Sequence, list[BlockCopy]] = {}
-        self._preempted: list[RequestId] = []
+        self._preempted: list[Preempted] = []
         self._withdrawn: set[Sequence] = set()
 
     @property
@@ -62,7 +62,7 @@ class Draft:
         self._copies.pop(sequence, None)
         admission = self._admitted.pop(sequence, None)
         if admission is None:
-            self._preempted.append(sequence.request.id)
+            self._preempted.append(Preempted(sequence.request.id, sequence.index))
         return admission
 
     def has_withdrawn(self, sequence: Sequence) -> bool:

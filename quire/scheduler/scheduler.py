@@ -19,7 +19,7 @@ from collections import deque
 
 from quire.config.decided import KVConfig, SchedulerConfig
 from quire.core.events import Delta, EngineStats, FinishReason
-from quire.core.ids import RequestId, Row
+from quire.core.ids import RequestId
 from quire.core.request import Request, Resumed
 from quire.core.step import Chunk, RowResult, StepPlan, StepResult
 from quire.kvcache import KVCache
@@ -125,13 +125,6 @@ class Scheduler:
             if index is None or sequence.index == index
         ]
 
-    def fail(self, row: Row, error: str) -> list[Delta]:
-        """End the sequence of a row alone; nothing happens if the row has none."""
-        sequence = self._rows[row]
-        if sequence is None or sequence.is_done:
-            return []
-        return [self._end(sequence, "error", error=error)]
-
     def reset_prefix_cache(self) -> bool:
         """Forget cached content that nobody holds. False when some is held, which is still findable."""
         self.kv.drop_idle()
@@ -195,7 +188,7 @@ class Scheduler:
 
     def _plan_prefills(self, draft: Draft, prefills: list[Sequence]) -> None:
         waiting = sorted((sequence for sequence in prefills if sequence.row is not None), key=by_order)
-        wants = [sequence.num_known - sequence.num_planned for sequence in waiting]
+        wants = [self._families[sequence.request.id].want(sequence) for sequence in waiting]
         largest = self.config.long_prefill_token_threshold or draft.budget
         for sequence, grant in zip(waiting, share(wants, draft.budget, self._smallest_share, largest), strict=True):
             if sequence.row is None or grant == 0:

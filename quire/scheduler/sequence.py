@@ -124,8 +124,8 @@ class Sequence:
 class Family:
     """The unfinished sequences of one request.
 
-    The leader computes the prompt; the others are held back until all but the prompt's last token is computed, then
-    they share its blocks.
+    The leader computes all of the prompt but its last token; until then the others are held back, and then they share
+    its blocks. It does not go further before: its first token may be its last, and its blocks gone with it.
     """
 
     request: Request
@@ -137,6 +137,12 @@ class Family:
     def num_shared(self) -> int:
         """Tokens that a fork takes over: all of the prompt but its last token, which each sequence computes itself."""
         return len(self.request.prompt_ids) - 1
+
+    def want(self, sequence: Sequence) -> int:
+        """How many more tokens of one of the sequences may be planned."""
+        if self.held_back and sequence is self.leader and sequence.num_planned < self.num_shared:
+            return self.num_shared - sequence.num_planned
+        return sequence.num_known - sequence.num_planned
 
     def source(self, taker: Sequence) -> Sequence | None:
         """A sequence that has computed what can be shared and still has its blocks; not one let in just now, whose

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -89,6 +90,7 @@ async def run(
     while not server.started and not serving.done():
         await asyncio.sleep(0.005)
     if server.started:
+        gc.freeze()  # What is there now stays, and collections need not walk over it.
         print(_greeting(config), file=sys.stderr, flush=True)
     ending = asyncio.create_task(_end(server, config.shutdown_timeout_s, end_requests), name="end")
     try:

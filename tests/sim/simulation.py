@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from random import Random
 
 from quire.core.events import Delta
-from quire.core.ids import RequestId, Row
+from quire.core.ids import RequestId
 from quire.core.request import Request, Sampling, Stopping
 from quire.core.step import StepPlan, StepResult
 from quire.scheduler import Planned, Scheduler
@@ -43,7 +43,7 @@ class Tally:
 
     @property
     def operations(self) -> int:
-        calls = self.submits + self.steps + self.cancels + self.failures + self.resets
+        calls = self.submits + self.steps + self.cancels + self.resets
         return calls + self.finishes + self.preemptions + self.forks + self.hits
 
     def __add__(self, other: Tally) -> Tally:
@@ -53,7 +53,7 @@ class Tally:
 class Simulation:
     """One world under random load.
 
-    An operation is a call on the scheduler (submit, cancel, fail, reset, a whole step) or what a step did to one
+    An operation is a call on the scheduler (submit, cancel, reset, a whole step) or what a step did to one
     sequence (finish, preemption, fork, prefix hit). After each call blocks and references are counted; every
     CHECK_EVERY calls everything is checked.
     """
@@ -83,8 +83,6 @@ class Simulation:
         if draw < 0.02:
             self.cancel()
         elif draw < 0.024:
-            self.fail()
-        elif draw < 0.028:
             self.reset()
         elif draw < 0.45 and len(self.expected) < self.world.busy:
             self.submit()
@@ -175,13 +173,6 @@ class Simulation:
         self.tally.cancels += 1
         self.hear(deltas, "abort")
 
-    def fail(self) -> None:
-        row = Row(self.random.randrange(min(self.world.num_rows, self.world.budget)))
-        deltas = self.scheduler.fail(row, "broken")
-        assert len(deltas) <= 1
-        self.tally.failures += 1
-        self.hear(deltas, "error")
-
     def reset(self) -> None:
         is_clean = self.scheduler.reset_prefix_cache()
         assert is_clean == (self.scheduler.kv.pool.num_held == 0)
@@ -223,7 +214,7 @@ class Simulation:
     def _check_victims(self, planned: Planned) -> None:
         """Only the last in the order lose their rows; with more steps in flight the very last may be out of reach."""
         orders = {request_id: self._order(request_id) for request_id in self.expected}
-        first_victim = min(orders[request_id] for request_id in planned.preempted)
+        first_victim = min(orders[preempted.request_id] for preempted in planned.preempted)
         for sequence in self.scheduler._running:
             assert orders[sequence.request.id] <= first_victim, "a sequence was preempted though one behind it goes on"
 
@@ -269,6 +260,7 @@ class Simulation:
                 self._hear_prompt_logprobs(one, delta)
             else:
                 assert delta.finish == (only or "error"), "an end without a cause"
+                self.tally.failures += delta.finish == "error"
             self.trace = hash(
                 (self.trace, delta.index, *delta.token_ids, FINISHES.index(delta.finish) if delta.finish else -1)
             )
@@ -297,7 +289,8 @@ class Simulation:
         pool, rows = scheduler.kv.pool, scheduler._rows.taken()
         holders = pool._holders
         assert len(holders) - holders.count(0) == pool.num_held, "free + cached + held differs from the total"
-        assert sum(holders) == sum(sequence.tables.num_live() for sequence in rows), (
+        tables = [sequence.tables for sequence in rows]
+        assert sum(holders) == sum(len(one.groups) * one.length - sum(one.first_live) for one in tables), (
             "references differ from entries of tables"
         )
         assert len(rows) == scheduler._rows.num_taken and len(scheduler._running) <= len(rows) <= self.world.num_rows

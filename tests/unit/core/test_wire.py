@@ -8,7 +8,7 @@ import pytest
 
 from quire.core import wire
 from quire.core.command import Cancel, Command, Reply
-from quire.core.events import Delta, EngineStats, Ready, Scheduled, StartFailed, StepEvents
+from quire.core.events import Delta, EngineStats, Preempted, Ready, Scheduled, StartFailed, StepEvents
 from quire.core.ids import RequestId
 from quire.core.request import Request, Sampling, Stopping
 from quire.core.step import TokenLogprobs
@@ -25,7 +25,7 @@ MESSAGES: list[Message] = [
     StepEvents(
         deltas=(Delta(ID, 0, (4,), (TokenLogprobs((4, 5), (-0.5, -1.0), (1, 2)),), finish="stop", stop_reason=4),),
         scheduled=(Scheduled(ID, 0, 16, True, 1.5),),
-        preempted=(ID,),
+        preempted=(Preempted(ID, 1),),
         stats=EngineStats(step=2, num_running=1),
         at_s=2.5,
     ),
@@ -71,7 +71,7 @@ def test_a_message_longer_than_a_frame_is_not_sent() -> None:
 def test_events_longer_than_a_frame_travel_in_several(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MAX_FRAME_BYTES", 200)
     deltas = tuple(Delta(RequestId(f"r-{number}"), 0, tuple(range(40))) for number in range(9))
-    events = StepEvents(deltas, (Scheduled(ID, 0, 16, True),), (ID,), EngineStats(step=3), 2.5)
+    events = StepEvents(deltas, (Scheduled(ID, 0, 16, True),), (Preempted(ID, 1),), EngineStats(step=3), 2.5)
     frames = list(encode_events(events))
     received = [message for frame in frames for message in Decoder().feed(frame)]
     assert len(frames) > 1 and all(isinstance(one, StepEvents) and one.at_s == 2.5 for one in received)

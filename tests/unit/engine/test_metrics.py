@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from quire.config.decided import KVConfig, KVGroup, KVLayout
-from quire.core.events import Delta, EngineStats, Scheduled, StepEvents
+from quire.core.events import Delta, EngineStats, Preempted, Scheduled, StepEvents
 from quire.core.ids import RequestId
 from quire.core.request import Request, Sampling, Stopping
 from quire.engine.log_stats import StatsLine
@@ -161,20 +161,23 @@ def test_gauges_are_of_now_and_counters_grow_over_a_restart_of_the_engine() -> N
 def test_samples_that_gave_no_reason_were_aborted_and_nothing_is_kept_of_them() -> None:
     metrics = Metrics(NAME)
     metrics.arrived(request(n=3))
-    metrics.observe(StepEvents(deltas=(Delta(ID, 1, (5,)),), preempted=(ID,)))
+    metrics.observe(StepEvents(deltas=(Delta(ID, 1, (5,)),), preempted=(Preempted(ID, 2), Preempted(ID, 2))))
+    assert [one.spans.num_preemptions for one in metrics._records[ID].sequences] == [0, 0, 2]
     metrics.finished(ID, {1: "stop"})
     metrics.finished(ID, {})
     found = values(metrics)
     assert found["vllm:request_success_total,finished_reason=abort"] == 2
     assert found["vllm:request_success_total,finished_reason=stop"] == 1
     assert found["vllm:request_params_n_sum"] == 3
-    assert found["vllm:request_num_preemptions_sum"] == 1
+    assert found["vllm:request_num_preemptions_sum"] == 2
     assert metrics._records == {}
 
 
 def test_events_of_requests_that_ended_or_never_came_are_harmless() -> None:
     metrics = Metrics(NAME)
-    metrics.observe(StepEvents(deltas=(Delta(ID, 5, (1,)),), scheduled=(Scheduled(ID, 5, 2, True),), preempted=(ID,)))
+    metrics.observe(
+        StepEvents(deltas=(Delta(ID, 5, (1,)),), scheduled=(Scheduled(ID, 5, 2, True),), preempted=(Preempted(ID, 5),))
+    )
     metrics.finished(ID, {0: "stop"})
     assert values(metrics)["vllm:request_success_total,finished_reason=stop"] == 0
 

@@ -13,4 +13,3 @@ def test_only_new_entries_are_sent_and_one_without_block_is_some_valid_id() -> N
     tables.length = 2
     assert tables.unsent() == ((4, 5), (0, 6))
     assert tables.unsent() == tables.no_news == ((), ())
-    assert tables.num_live() == 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quire.core.events import Scheduled
+from quire.core.events import Preempted, Scheduled
 from quire.core.ids import BlockId, RequestId, Row
 from quire.core.request import Resumed
 from quire.core.step import BlockCopy
@@ -37,4 +37,4 @@ def test_a_withdrawn_sequence_leaves_no_trace_of_an_admission_in_the_same_step()
 def test_a_withdrawn_sequence_that_ran_before_is_told_as_preempted() -> None:
     draft, one = Draft(10), sequence("a", 0)
     assert draft.withdraw(one) is None
-    assert draft.finish(1, []).preempted == ("a",)
+    assert draft.finish(1, []).preempted == (Preempted(RequestId("a"), 0),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from quire.core.events import Preempted
 from quire.core.ids import BlockId, RequestId, Row
 from quire.core.step import RowResult, StepResult, TokenLogprobs
 from tests.unit.scheduler.driving import TOKEN, answer, finish, request, scheduler, step, tokens_of
@@ -118,12 +119,21 @@ def test_samples_fork_after_the_prompt_and_compute_its_last_token_themselves() -
     assert (len(first.plan.chunks), one.stats.num_waiting) == (1, 2)
     second, _ = step(one)
     assert [new.sample_index for new in second.plan.added] == [1, 2]
-    assert [(chunk.start, chunk.num_tokens) for chunk in second.plan.chunks] == [(10, 1), (9, 1), (9, 1)]
+    assert [(chunk.start, chunk.num_tokens) for chunk in second.plan.chunks] == [(9, 1), (9, 1), (9, 1)]
     whole = first.plan.chunks[0].new_blocks[0]
     for copy, chunk in zip(second.plan.copies, second.plan.chunks[1:], strict=True):
         assert chunk.new_blocks[0] == (*whole[:2], copy.target)
         assert copy.source == whole[2]
     assert len({delta.index for delta in finish(one)}) == 3
+
+
+@pytest.mark.parametrize("caches", [True, False])
+def test_samples_of_a_single_token_compute_their_prompt_once(caches: bool) -> None:
+    one = scheduler(caches=caches)
+    one.add(request("a", 21, n=8, max_tokens=1))
+    deltas = finish(one)
+    assert {delta.index: delta.finish for delta in deltas} == dict.fromkeys(range(8), "length")
+    assert one.stats.prompt_tokens == 20 + 8
 
 
 def test_samples_go_on_by_themselves_when_the_first_is_cancelled_early() -> None:
@@ -183,12 +193,12 @@ def test_a_row_that_fails_ends_alone_and_what_it_computed_is_never_found() -> No
     one.add(request("a", range(20)))
     one.add(request("b", 20))
     step(one)
-    assert [(delta.request_id, delta.error) for delta in one.fail(Row(0), "broken")] == [("a", "broken")]
-    assert one.fail(Row(0), "again") == []
     plan = one.plan().plan
-    rows = (RowResult(plan.chunks[0].row, error="worse"),)
-    assert [(delta.request_id, delta.finish) for delta in one.commit(plan, StepResult(plan.step, rows))] == [
-        ("b", "error")
+    rows = (RowResult(plan.chunks[0].row, error="broken"), *answer(plan).rows[1:])
+    deltas = one.commit(plan, StepResult(plan.step, rows))
+    assert [(delta.request_id, delta.finish, delta.error) for delta in deltas] == [
+        ("a", "error", "broken"),
+        ("b", None, ""),
     ]
     one.check()
     one.add(request("c", range(20)))
@@ -227,7 +237,7 @@ def test_the_last_in_the_order_is_preempted_and_comes_back_with_all_its_tokens()
     back: list[tuple[int, ...]] = []
     while one.has_unfinished:
         planned, _ = step(one)
-        preempted += planned.preempted
+        preempted += [one_lost.request_id for one_lost in planned.preempted]
         back += [new.token_ids for new in planned.plan.added if len(new.token_ids) > 8]
     assert preempted and set(preempted) == {"b"}
     assert back[0][:8] == request("b").prompt_ids and set(back[0][8:]) == {TOKEN}
@@ -260,7 +270,7 @@ def test_an_urgent_request_takes_the_row_and_the_blocks_of_a_less_urgent_one() -
     assert not step(one)[0].preempted
     one.add(request("urgent", priority=1))
     planned, deltas = step(one)
-    assert planned.preempted == ("late",)
+    assert planned.preempted == (Preempted(RequestId("late"), 0),)
     assert planned.plan.removed == (0,) and planned.plan.added[0].row == 0
     assert [delta.request_id for delta in deltas] == ["urgent"]
     ends = [delta.request_id for delta in finish(one) if delta.finish]
