@@ -1,5 +1,6 @@
 // The extension module quire._native: the methods of all families, and the instructions in use.
 #include <Python.h>
+#include <omp.h>
 
 #include <cstring>
 
@@ -32,9 +33,12 @@ PyObject *use_isa(PyObject *, PyObject *name) {
                       wanted);
 }
 
+PyObject *num_threads(PyObject *, PyObject *) { return PyLong_FromLong(omp_get_max_threads()); }
+
 PyMethodDef module_methods[] = {
     {"isa", isa, METH_NOARGS, "The instructions in use."},
     {"best_isa", best_isa, METH_NOARGS, "The best instructions that this processor has."},
+    {"num_threads", num_threads, METH_NOARGS, "How many threads kernels may have: torch's number, if one runtime is shared."},
     {"use_isa", use_isa, METH_O, "Use the instructions of a name, at most the processor's best."},
     {nullptr, nullptr, 0, nullptr}};
 

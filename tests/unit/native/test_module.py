@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from quire.errors import ConfigError
 from quire.ops.native import find_native
@@ -64,6 +65,16 @@ def test_it_shares_torchs_threads_and_needs_no_library_of_its_own() -> None:
     library = Path(str(extension.__file__)).read_bytes()
     assert b"libgomp" not in library and b"libstdc++" not in library
     assert b"GOMP_parallel" in library
+
+
+def test_the_number_of_threads_is_torchs() -> None:
+    before = torch.get_num_threads()
+    try:
+        for wanted in (1, 3):
+            torch.set_num_threads(wanted)
+            assert extension.num_threads() == wanted
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_call_with_wrong_arguments_is_a_type_error() -> None:
