@@ -39,6 +39,7 @@ test: $(INSTALLED_DEV)  ## Run the tests
 
 same: $(INSTALLED_DEV)  ## Prove that answers never depend on circumstances (SAME_ARGS), about half an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.same.run $(SAME_ARGS)
+	$(BIN)/python -m tests.same.served --chats 64
 
 check: $(INSTALLED_DEV)  ## Lint, types, and who may import whom
 	$(BIN)/ruff check .
