@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "program.h"
+
 namespace quire {
 
 void Arguments::fail(Fault fault, const char *format, ...) {
@@ -44,6 +46,7 @@ PyObject *call(const Kernel &kernel, PyObject *const *values, Py_ssize_t count) 
   Arguments arguments(numbers, failure, true);
   kernel.run(arguments);
   if (failure.fault != Fault::NONE) return raise(failure);
+  if (!note(kernel, numbers, count)) return nullptr;
   Py_RETURN_NONE;
 }
 

@@ -3,6 +3,7 @@
 
 #include "../parallel.h"
 #include "draw.h"
+#include "rotation.h"
 #include "rows.h"
 #include "simd.h"
 
@@ -163,6 +164,23 @@ void gate_by_activation(const quire::Gate &asked) {
   }
 }
 
+template <typename Real>
+void scale(const quire::Scale &asked) {
+  Real *x = static_cast<Real *>(asked.x);
+  in_parallel((asked.count + LANES - 1) / LANES, PLAIN_GRAIN / LANES, [&](int64_t begin, int64_t end) {
+    for (int64_t at = begin * LANES; at < end * LANES; at += LANES)
+      store_some(x + at, load_some(x + at, asked.count - at) * asked.factor, asked.count - at);
+  });
+}
+
+void cap(const quire::Cap &asked) {
+  Float32 *x = reinterpret_cast<Float32 *>(asked.x);
+  in_parallel((asked.count + LANES - 1) / LANES, ACTIVATION_GRAIN / LANES, [&](int64_t begin, int64_t end) {
+    for (int64_t at = begin * LANES; at < end * LANES; at += LANES)
+      store_some(x + at, tanh_of(load_some(x + at, asked.count - at) / asked.cap) * asked.cap, asked.count - at);
+  });
+}
+
 quire::Segment largest(const float *logits, int64_t begin, int64_t end) {
   constexpr int64_t STRIDE = 1024;
   const Float32 *x = reinterpret_cast<const Float32 *>(logits);
@@ -210,6 +228,9 @@ constexpr quire::RowKernels kernels = {
     by_dtype<quire::Norm, norm<Float32>, norm<BFloat16>, norm<Float16>>,
     by_dtype<quire::Heads, heads<Float32>, heads<BFloat16>, heads<Float16>>,
     by_dtype<quire::Gate, gate_by_activation<Float32>, gate_by_activation<BFloat16>, gate_by_activation<Float16>>,
+    rotation,
+    by_dtype<quire::Scale, scale<Float32>, scale<BFloat16>, scale<Float16>>,
+    cap,
     largest,
     draw,
     logprobs,

@@ -38,6 +38,27 @@ struct Gate {
   int64_t rows, size;
 };
 
+struct Rotation {
+  const int64_t *positions;  // [tokens]
+  const float *frequencies;  // [frequencies_count]
+  float *cosine, *sine;      // [tokens, frequencies_count]
+  int64_t tokens, frequencies_count;
+  float factor;  // of cosine and sine
+};
+
+struct Scale {
+  DType dtype;
+  void *x;  // changed in place
+  int64_t count;
+  float factor;
+};
+
+struct Cap {
+  float *x;  // becomes cap * tanh(x / cap)
+  int64_t count;
+  float cap;
+};
+
 struct Segment {
   float value;
   int64_t id;  // -1: NaN or infinity was met
@@ -66,6 +87,9 @@ struct RowKernels {
   void (*norm)(const Norm &);
   void (*heads)(const Heads &);
   void (*gate)(const Gate &);
+  void (*rotation)(const Rotation &);
+  void (*scale)(const Scale &);
+  void (*cap)(const Cap &);
   // The largest of logits[begin:end], and the lowest id that has it.
   Segment (*largest)(const float *logits, int64_t begin, int64_t end);
   // The token of a row at a uniform number in [0, 1).

@@ -2,6 +2,7 @@
 #include <Python.h>
 
 #include <cstdlib>
+#include <cstring>
 
 #include "arguments.h"
 #include "isa.h"
@@ -66,6 +67,55 @@ void gate(Arguments &arguments) {
   gate.size = arguments.integer();
   const WithoutLock unlocked(arguments, 8.0 * double(gate.rows) * double(gate.size));
   kernels().gate(gate);
+}
+
+void rotation(Arguments &arguments) {
+  Rotation asked;
+  asked.positions = arguments.pointer<const int64_t>();
+  asked.frequencies = arguments.pointer<const float>();
+  asked.cosine = arguments.pointer<float>();
+  asked.sine = arguments.pointer<float>();
+  asked.tokens = arguments.integer();
+  asked.frequencies_count = arguments.integer();
+  asked.factor = static_cast<float>(arguments.real());
+  const WithoutLock unlocked(arguments, 16.0 * double(asked.tokens) * double(asked.frequencies_count));
+  kernels().rotation(asked);
+}
+
+void scale(Arguments &arguments) {
+  Scale asked;
+  asked.dtype = static_cast<DType>(arguments.integer());
+  asked.x = arguments.pointer<void>();
+  asked.count = arguments.integer();
+  asked.factor = static_cast<float>(arguments.real());
+  const WithoutLock unlocked(arguments, double(asked.count));
+  kernels().scale(asked);
+}
+
+void cap(Arguments &arguments) {
+  Cap asked;
+  asked.x = arguments.pointer<float>();
+  asked.count = arguments.integer();
+  asked.cap = static_cast<float>(arguments.real());
+  const WithoutLock unlocked(arguments, 16.0 * double(asked.count));
+  kernels().cap(asked);
+}
+
+// out = table[ids], rows of so many bytes.
+void take_rows(Arguments &arguments) {
+  const char *table = arguments.pointer<const char>();
+  const int64_t num_rows = arguments.integer(), bytes = arguments.integer();
+  const int64_t *ids = arguments.pointer<const int64_t>();
+  const int64_t count = arguments.integer();
+  char *out = arguments.pointer<char>();
+  for (int64_t i = 0; i < count; ++i)
+    if (ids[i] < 0 || ids[i] >= num_rows)
+      return arguments.fail(Fault::INDEX, "Row %lld was asked for; there are %lld.", (long long)ids[i],
+                            (long long)num_rows);
+  const WithoutLock unlocked(arguments, double(count) * double(bytes));
+  in_parallel(count, 1 + (1 << 15) / bytes, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) std::memcpy(out + i * bytes, table + ids[i] * bytes, size_t(bytes));
+  });
 }
 
 // Integers of a Python list, modulo 2^64; false, with the exception set, where they are none or another number of them.
@@ -283,12 +333,20 @@ void penalise(Arguments &arguments) {
 constexpr Kernel RMS_NORM{"rms_norm", "iiiiiiiri", rms_norm};
 constexpr Kernel TURN_HEADS{"turn_heads", "iiiiiiiiiiiiri", turn_heads};
 constexpr Kernel GATE{"gate", "iiiiii", gate};
+constexpr Kernel ROTATION{"rotation", "iiiiiir", rotation};
+constexpr Kernel SCALE{"scale", "iiir", scale};
+constexpr Kernel CAP{"cap", "iir", cap};
+constexpr Kernel TAKE_ROWS{"take_rows", "iiiiii", take_rows};
 constexpr Kernel PENALISE{"penalise", "iiiiirrri", penalise};
 
 PyMethodDef methods[] = {
     method<RMS_NORM>("x += added, where there is one; out = norm(x)."),
     method<TURN_HEADS>("Normalise, where there are weights, and turn query and key heads in place."),
     method<GATE>("out = activation(gate) * up."),
+    method<ROTATION>("Cosine and sine of the angles of positions."),
+    method<SCALE>("x *= factor."),
+    method<CAP>("x = cap * tanh(x / cap)."),
+    method<TAKE_ROWS>("out = table[ids]."),
     method("greedy", greedy, "For each row the lowest id of its largest logit; -1 where one is NaN or infinite."),
     method("uniform", uniform_number, "The number in [0, 1) of a seed, a sample index and a position."),
     method("draw", draw, "A token for each row that asks chance."),

@@ -36,9 +36,6 @@ class FixedOptions:
         why="a tokenizer is read from tokenizer.json or tokenizer.model.",
     )
     runner: str = option("auto", "Only generate so far.", only=("auto", "generate"), why="models generate text only.")
-    enforce_eager: bool = option(
-        False, "Changes nothing.", notice="there is no compile step and no graph capture to turn off."
-    )
     trust_remote_code: bool = option(
         False, "Changes nothing.", notice="Quire never runs code of a checkpoint; the models it serves need none."
     )

@@ -32,6 +32,9 @@ class ModelOptions:
         kind="text",
         also=("q",),
     )
+    enforce_eager: bool = option(
+        False, "Call the model in every step, instead of repeating recorded steps of decode; for finding faults."
+    )
     max_model_len: int | None = option(
         None,
         "Context length, 25k or 25K too; auto: the longest that fits. Default: the model's, or what fits.",

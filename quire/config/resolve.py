@@ -103,6 +103,7 @@ def _resolve(options: EngineOptions, usage: Usage, machine: Machine, env: Env) -
     ledger.note(
         "enable_prefix_caching", options.cache.enable_prefix_caching, "prompts that begin alike are computed once"
     )
+    ledger.note("enforce_eager", options.model.enforce_eager, "false: steps of decode are recorded once and repeated")
     ledger.note("seed", options.model.seed, "of dummy weights, and of requests of LLM without a seed")
     scheduler = SchedulerConfig(
         max_num_seqs=max_num_seqs,
@@ -126,6 +127,7 @@ def _resolve(options: EngineOptions, usage: Usage, machine: Machine, env: Env) -
         quantization=quantization,
         packed_cache=packed_cache,
         packed_cache_bytes=packed_cache_bytes,
+        enforce_eager=options.model.enforce_eager,
         num_threads=device.num_threads,
         seed=options.model.seed,
         logits_processors=options.model.logits_processors,

@@ -105,6 +105,28 @@ class Batch:
     plans: dict[tuple[int, int | None], AttentionPlan] = field(default_factory=dict)
     """Made when the first layer of a group and window asks; always starts empty."""
 
+    def lies_like(self, other: Batch) -> bool:
+        """Whether all that kernels read of it is where they read the other batch's, with as many tokens and rows."""
+        return (
+            self.rows.numbers is not None
+            and self.rows.starts[-1] == other.rows.starts[-1]
+            and self.rows.num_rows == other.rows.num_rows
+            and self.kv is other.kv
+            and self.backend is other.backend
+            and self._addresses() == other._addresses()
+        )
+
+    def _addresses(self) -> tuple[int, ...]:
+        numbers = self.rows.numbers
+        return (
+            self.ids_T.data_ptr(),
+            self.positions_T.data_ptr(),
+            0 if numbers is None else numbers.data_ptr(),
+            *(slots_T.data_ptr() for slots_T in self.slots),
+            *(table_RB.data_ptr() for table_RB in self.tables),
+            *(table_RB.stride(0) for table_RB in self.tables),
+        )
+
     def attend(
         self,
         layer: int,

@@ -135,12 +135,12 @@ class CausalModel(nn.Module):
         return logits_NV
 
     def bind(self, kernels: RowKernels) -> None:
-        """Let kernels compute what lies between the projections, with the weights as they are now.
+        """Let kernels compute all but the projections, with the weights as they are now.
 
         Raises: ConfigError for a type or shape that a kernel does not take.
         """
         for module in self.modules():
-            if isinstance(module, RMSNorm | Attention | GatedMLP):
+            if isinstance(module, RMSNorm | Attention | GatedMLP | Rotary | Embedding | Head):
                 module.bind(kernels)
 
     def own_name(self, name: str) -> str | None:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from quire.ops.embedding import InPlace, Take, scale, soft_cap, take
 from quire.ops.gemm import Gemm, TorchGemm
 from quire.ops.quantized import Packed, QuantizedGemm
+from quire.ops.rows import RowKernels
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +44,37 @@ class Embedding(nn.Module):
         self.weight = nn.Parameter(torch.empty(vocab_size, size), requires_grad=False)
         self.vocab_size, self.size, self.scale = vocab_size, size, scale
         self.table: QuantizedTable | None = None
-        self._gemm: Gemm = TorchGemm()
+        self._gemm: Gemm | None = None
+        self._take: Take | None = None
+        self._scale: InPlace | None = None
 
     def pack(self, gemm: Gemm) -> None:
         """Let ``gemm`` store the loaded weight: for a head that shares it."""
         self.weight = nn.Parameter(gemm.pack(self.weight), requires_grad=False)
         self._gemm = gemm
 
+    def bind(self, kernels: RowKernels) -> None:
+        """Let kernels read rows, where nothing else stores them, and scale."""
+        if self._gemm is None and self.table is None:
+            self._take = kernels.take(self.weight)
+        self._scale = kernels.scale(self.scale)
+
     def forward(self, ids_T: Tensor) -> Tensor:
-        if self.table is not None:
-            vectors_TM = self.table.rows(ids_T)
-        else:
-            vectors_TM = self._gemm.rows(ids_T, self.weight, self.vocab_size, self.size)
+        vectors_TM = self._rows(ids_T)
         if self.scale == 1.0:
             return vectors_TM
-        return vectors_TM * torch.tensor(self.scale, dtype=vectors_TM.dtype)
+        if self._scale is not None:
+            self._scale(vectors_TM)
+        else:
+            scale(vectors_TM, self.scale)
+        return vectors_TM
+
+    def _rows(self, ids_T: Tensor) -> Tensor:
+        if self.table is not None:
+            return self.table.rows(ids_T)
+        if self._gemm is not None:
+            return self._gemm.rows(ids_T, self.weight, self.vocab_size, self.size)
+        return take(ids_T, self.weight) if self._take is None else self._take(ids_T)
 
 
 class Head(nn.Module):
@@ -76,6 +94,12 @@ class Head(nn.Module):
         self.vocab_size, self.soft_cap = vocab_size, soft_cap
         self.table: QuantizedTable | None = None
         self._gemm: Gemm = TorchGemm()
+        self._cap: InPlace | None = None
+
+    def bind(self, kernels: RowKernels) -> None:
+        """Let a kernel cap the logits."""
+        if self.soft_cap is not None:
+            self._cap = kernels.soft_cap(self.soft_cap)
 
     def pack(self, gemm: Gemm, tied: Embedding | None) -> None:
         """Let ``gemm`` store and multiply the loaded weight, if it is a dense one; ``tied``: the embedding to share it
@@ -94,6 +118,8 @@ class Head(nn.Module):
             logits_NV = self.table.logits(hidden_NM)
         else:
             logits_NV = self._gemm.multiply(hidden_NM, self.weight, self.vocab_size, dtype=torch.float32)
-        if self.soft_cap is not None:
-            logits_NV = torch.tanh(logits_NV / self.soft_cap) * self.soft_cap
+        if self._cap is not None:
+            self._cap(logits_NV)
+        elif self.soft_cap is not None:
+            soft_cap(logits_NV, self.soft_cap)
         return logits_NV

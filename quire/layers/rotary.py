@@ -23,7 +23,8 @@ from quire.config.card import Card
 from quire.config.json_fields import Fields
 from quire.errors import UnsupportedModel
 from quire.layers.fields import fields_of, positive, positive_or_none, reals
-from quire.ops.rotary import Rotation
+from quire.ops.rotary import Rotation, RotationOf, rotation_of
+from quire.ops.rows import RowKernels
 
 
 class Rotary(nn.Module):
@@ -35,11 +36,16 @@ class Rotary(nn.Module):
         super().__init__()
         self.register_buffer("frequencies_F", frequencies_F, persistent=False)
         self.factor = factor
+        self._kernel: RotationOf | None = None
+
+    def bind(self, kernels: RowKernels) -> None:
+        """Let a kernel compute the angles, with the frequencies as they are now."""
+        self._kernel = kernels.rotation(self.frequencies_F.contiguous(), self.factor)
 
     def forward(self, positions_T: Tensor) -> Rotation:
-        angles_TF = positions_T.unsqueeze(1).float() * self.frequencies_F
-        cos_TF, sin_TF = angles_TF.cos(), angles_TF.sin()
-        return (cos_TF, sin_TF) if self.factor == 1.0 else (cos_TF * self.factor, sin_TF * self.factor)
+        if self._kernel is not None:
+            return self._kernel(positions_T)
+        return rotation_of(positions_T, self.frequencies_F, self.factor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
-"""Rotation of head vectors by their positions, behind the norms of the heads where a family has them.
+"""Rotation of head vectors by their positions, behind the norms of the heads where a family has them; and the angles.
 
 Not here: the frequencies (layers/rotary.py), the kernel for the CPU (rotary_native.py).
-Door: rotate, turn_heads, TurnHeads, HeadNorms, Rotation.
+Door: rotate, turn_heads, TurnHeads, HeadNorms, Rotation, rotation_of, RotationOf.
 """
 
 # Shapes: T tokens of the step, N heads, H query heads, G KV heads, D head size, F frequencies (2 F <= D).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +19,9 @@ from quire.ops.norm import add_and_norm
 
 Rotation = tuple[Tensor, Tensor]
 """Cosine and sine of a step's angles, float32 ``[T, F]`` each, contiguous."""
+
+RotationOf = Callable[[Tensor], Rotation]
+"""``rotation_of`` with frequencies and factor bound: of positions [T], int64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,13 @@ class TurnHeads(Protocol):
     """``turn_heads`` with counts of heads and norms bound."""
 
     def __call__(self, heads_TND: Tensor, rotation: Rotation) -> None: ...
+
+
+def rotation_of(positions_T: Tensor, frequencies_F: Tensor, factor: float) -> Rotation:
+    """Cosine and sine of position times frequency, an angle in float32; ``factor`` multiplies both."""
+    angles_TF = positions_T.unsqueeze(1).float() * frequencies_F
+    cos_TF, sin_TF = angles_TF.cos(), angles_TF.sin()
+    return (cos_TF, sin_TF) if factor == 1.0 else (cos_TF * factor, sin_TF * factor)
 
 
 def turn_heads(

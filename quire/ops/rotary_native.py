@@ -1,7 +1,7 @@
-"""Norms and rotation of heads by the CPU kernel, in place.
+"""Norms and rotation of heads by the CPU kernel, in place; angles by another.
 
 Not here: what it computes (rotary.py), how (native/rows/).
-Door: NativeTurnHeads.
+Door: NativeTurnHeads, NativeRotation.
 """
 
 # Shapes: T tokens of the step, N heads, D head size, F frequencies.
@@ -16,6 +16,33 @@ from quire.ops.native import check_floats, dtype_code, native
 from quire.ops.rotary import HeadNorms, Rotation
 
 MAX_HEAD_SIZE = 512
+
+
+class NativeRotation:
+    """``rotation_of`` for one set of frequencies. Differs from the reference by a unit in the last place at most: here
+    the exact values are rounded."""
+
+    def __init__(self, frequencies_F: Tensor, factor: float) -> None:
+        check_floats(frequencies_F, torch.float32, frequencies_F.shape[0])
+        self._frequencies_F, self._factor = frequencies_F, factor
+        self._call = native().rotation
+
+    def __call__(self, positions_T: Tensor) -> Rotation:
+        if positions_T.dtype != torch.int64 or not positions_T.is_contiguous():
+            raise ValueError(f"Positions are contiguous and int64, not {positions_T.dtype}.")
+        num_tokens, num_frequencies = positions_T.shape[0], self._frequencies_F.shape[0]
+        cos_TF = torch.empty(num_tokens, num_frequencies)
+        sin_TF = torch.empty(num_tokens, num_frequencies)
+        self._call(
+            positions_T.data_ptr(),
+            self._frequencies_F.data_ptr(),
+            cos_TF.data_ptr(),
+            sin_TF.data_ptr(),
+            num_tokens,
+            num_frequencies,
+            self._factor,
+        )
+        return cos_TF, sin_TF
 
 
 class NativeTurnHeads:

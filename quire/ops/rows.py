@@ -2,7 +2,7 @@
 
 A layer that was bound to none calls the operations' torch references.
 
-Not here: the operations (norm.py, rotary.py, activation.py), who picks (op.py).
+Not here: the operations (norm.py, rotary.py, activation.py, embedding.py), who picks (op.py).
 Door: RowKernels.
 """
 
@@ -13,8 +13,9 @@ from typing import Protocol
 from torch import Tensor
 
 from quire.ops.activation import Gate
+from quire.ops.embedding import InPlace, Take
 from quire.ops.norm import Norm
-from quire.ops.rotary import HeadNorms, TurnHeads
+from quire.ops.rotary import HeadNorms, RotationOf, TurnHeads
 
 
 class RowKernels(Protocol):
@@ -24,4 +25,12 @@ class RowKernels(Protocol):
 
     def turn_heads(self, num_heads: int, num_kv_heads: int, head_size: int, norms: HeadNorms | None) -> TurnHeads: ...
 
+    def rotation(self, frequencies_F: Tensor, factor: float) -> RotationOf: ...
+
     def gate(self, activation: str) -> Gate: ...
+
+    def take(self, weight_VM: Tensor) -> Take: ...
+
+    def scale(self, factor: float) -> InPlace: ...
+
+    def soft_cap(self, cap: float) -> InPlace: ...

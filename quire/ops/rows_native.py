@@ -10,10 +10,12 @@ from torch import Tensor
 
 from quire.ops.activation import Gate
 from quire.ops.activation_native import NativeGate
+from quire.ops.embedding import InPlace, Take
+from quire.ops.embedding_native import NativeScale, NativeSoftCap, NativeTake
 from quire.ops.norm import Norm
 from quire.ops.norm_native import NativeNorm
-from quire.ops.rotary import HeadNorms, TurnHeads
-from quire.ops.rotary_native import NativeTurnHeads
+from quire.ops.rotary import HeadNorms, RotationOf, TurnHeads
+from quire.ops.rotary_native import NativeRotation, NativeTurnHeads
 
 
 class NativeRowKernels:
@@ -30,3 +32,15 @@ class NativeRowKernels:
 
     def gate(self, activation: str) -> Gate:
         return NativeGate(activation, self._dtype)
+
+    def rotation(self, frequencies_F: Tensor, factor: float) -> RotationOf:
+        return NativeRotation(frequencies_F, factor)
+
+    def take(self, weight_VM: Tensor) -> Take:
+        return NativeTake(weight_VM)
+
+    def scale(self, factor: float) -> InPlace:
+        return NativeScale(factor, self._dtype)
+
+    def soft_cap(self, cap: float) -> InPlace:
+        return NativeSoftCap(cap)

@@ -40,8 +40,7 @@ class InputBuilder:
     """Builds the inputs of steps for one device, one pool of KV and one attention backend."""
 
     def __init__(self, config: WorkerConfig, kv: tuple[KVLayer, ...], backend: AttentionBackend) -> None:
-        self._device = torch.device(config.device)
-        self._is_host = self._device.type == "cpu"
+        self._memory = _Memory(config)
         self._block_size = config.layout.block_size
         self._kv = kv
         self._backend = backend
@@ -68,15 +67,19 @@ class InputBuilder:
             position_T = np.arange(ends[-1]) + np.repeat(start_R - ends_R + num_R, num_R)
         block_T, offset_T = np.divmod(position_T, self._block_size)
         width = -(-max(lengths) // self._block_size)
+        memory = self._memory
         batch = Batch(
-            ids_T=self._put(rows.token_ids_host[row_T, position_T].astype(np.int64)),
-            positions_T=self._put(position_T),
-            rows=RowSpans(starts=(0, *ends), lengths=tuple(lengths)),
+            ids_T=memory.ids.fill(rows.token_ids_host[row_T, position_T]),
+            positions_T=memory.positions.fill(position_T),
+            rows=RowSpans((0, *ends), tuple(lengths), memory.numbers.fill(np.concatenate(([0], ends_R, length_R)))),
             slots=tuple(
-                self._put(table_host[row_T, block_T] * np.int64(self._block_size) + offset_T)
-                for table_host in rows.tables_host
+                place.fill(table_host[row_T, block_T] * np.int64(self._block_size) + offset_T)
+                for place, table_host in zip(memory.slots, rows.tables_host, strict=True)
             ),
-            tables=tuple(self._put(table_host[row_R, :width]) for table_host in rows.tables_host),
+            tables=tuple(
+                place.fill(table_host[row_R, :width])
+                for place, table_host in zip(memory.tables, rows.tables_host, strict=True)
+            ),
             kv=self._kv,
             group_of_layer=self._group_of_layer,
             backend=self._backend,
@@ -84,9 +87,40 @@ class InputBuilder:
         wants = [_want(chunk, end, rows) for chunk, end in zip(chunks, ends, strict=True)]
         return StepInputs(batch, tuple(wants))
 
-    def _put(self, array_host: npt.NDArray[np.int64] | npt.NDArray[np.int32]) -> Tensor:
-        put = torch.from_numpy(array_host)
-        return put if self._is_host else put.to(self._device)
+
+class _Place:
+    """Where a tensor of every step lies: on the host always at the same address, for kernels that were told it once.
+
+    ``shape``: the largest one. Larger tensors than that lie elsewhere.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: type[np.int64] | type[np.int32], device: str) -> None:
+        self._array_host = np.zeros(shape, dtype=dtype)
+        self._device = torch.device(device)
+        self._is_host = self._device.type == "cpu"
+
+    def fill(self, array_host: npt.NDArray[np.int64] | npt.NDArray[np.int32]) -> Tensor:
+        """The numbers as a tensor on the device: on the host a view, until the next ones come."""
+        place_host = self._array_host[tuple(map(slice, array_host.shape))]
+        if place_host.shape != array_host.shape:
+            place_host = np.zeros(array_host.shape, self._array_host.dtype)
+        place_host[...] = array_host
+        filled = torch.from_numpy(place_host)
+        return filled if self._is_host else filled.to(self._device)
+
+
+class _Memory:
+    """The places of a step's tensors."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        max_rows, max_tokens = config.max_num_seqs, max(config.max_num_batched_tokens, config.max_num_seqs)
+        max_blocks = -(-config.max_model_len // config.layout.block_size)
+        groups, device = range(len(config.layout.groups)), config.device
+        self.ids = _Place((max_tokens,), np.int64, device)
+        self.positions = _Place((max_tokens,), np.int64, device)
+        self.numbers = _Place((2 * max_rows + 1,), np.int64, "cpu")
+        self.slots = tuple(_Place((max_tokens,), np.int64, device) for _ in groups)
+        self.tables = tuple(_Place((max_rows, max_blocks), np.int32, device) for _ in groups)
 
 
 def _want(chunk: Chunk, end: int, rows: RowTable) -> Want:

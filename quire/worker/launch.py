@@ -1,18 +1,34 @@
-"""How the forward pass is started: here eagerly, one call of the model a step.
+"""How the forward pass is started: eagerly, one call of the model a step, or as a recorded program.
 
-Not here: what is computed (models/), the tensors it needs (inputs.py).
-Door: Model, EagerLauncher.
+Not here: what is computed (models/), the tensors it needs (inputs.py), what a program is (program.py).
+Door: Model, EagerLauncher, RecordedLauncher, launcher_for.
 """
 
 # Shapes: T tokens of the step, N of them, M model size, V vocabulary.
 
 from __future__ import annotations
 
+import logging
+from collections import OrderedDict
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
+from quire.config.decided import WorkerConfig
 from quire.layers.batch import Batch
+from quire.ops.native import native
+from quire.worker.program import Program, Unrecordable, placed, record
+from quire.worker.program_memory import Arena, NoPlace
+
+MAX_PROGRAM_BYTES = 16 * 2**20
+"""Of the calls of all programs; some 40 KB are one of a model with 28 layers."""
+INTERMEDIATE_BYTES = 64 * 2**20
+"""Address space for what a program computes on the way to its logits; a step that needs more runs eagerly."""
+MAX_ROWS = 256
+"""Of a recorded step: with more, Python's share of it is nothing."""
+
+logger = logging.getLogger(__name__)
 
 
 class Model(Protocol):
@@ -36,3 +52,97 @@ class EagerLauncher:
     def forward(self, batch: Batch) -> Tensor:
         """Hidden states [T, M]."""
         return self._model(batch)
+
+    def head(self, hidden_NM: Tensor) -> Tensor:
+        """Logits [N, V], float32."""
+        return self._model.head(hidden_NM)
+
+
+class RecordedLauncher:
+    """Records a step of decode, one token a row, when it meets a number of rows for the first time, and runs that
+    program from then on. All other steps run eagerly.
+
+    A program's calls know addresses: of weights, of KV, of the batch's tensors. It is run for a batch whose tensors lie
+    where those of the recorded one lay, with as many threads and the same instructions; otherwise it is recorded anew.
+
+    What it returns is good until the next call of the same method.
+    """
+
+    def __init__(self, model: Model, arena: Arena, max_rows: int) -> None:
+        self._model = model
+        self._arena = arena
+        self._max_rows = max_rows
+        self._programs: OrderedDict[int, Program] = OrderedDict()
+        """By number of rows, the one that was used last at the end."""
+        self._circumstances: tuple[object, ...] = ()
+        self._last: tuple[Tensor, ...] = ()
+
+    @property
+    def num_programs(self) -> int:
+        return len(self._programs)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all programs and of what they compute."""
+        return self._arena.used_bytes + sum(program.num_bytes for program in self._programs.values())
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Hidden states [T, M].
+
+        Raises: what a kernel raises.
+        """
+        num_rows = batch.rows.num_rows
+        self._last = ()
+        if num_rows > self._max_rows or batch.rows.starts[-1] != num_rows:
+            return self._model(batch)
+        self._forget_what_changed()
+        program = self._programs.get(num_rows)
+        if program is not None and batch.lies_like(program.held):
+            self._programs.move_to_end(num_rows)
+            self._last = program.run()
+        else:
+            self._last = self._record(batch)
+        return self._last[0] if self._last else self._model(batch)
+
+    def head(self, hidden_NM: Tensor) -> Tensor:
+        """Logits [N, V], float32."""
+        if self._last and hidden_NM is self._last[0]:
+            return self._last[1]
+        return placed(self._model.head, hidden_NM, self._arena.places())
+
+    def _compute(self, batch: Batch) -> tuple[Tensor, ...]:
+        hidden_TM = self._model(batch)
+        return hidden_TM, self._model.head(hidden_TM)
+
+    def _record(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Hidden states and logits of a batch that is recorded; nothing where it cannot be."""
+        num_rows = batch.rows.num_rows
+        self._programs.pop(num_rows, None)
+        try:
+            program = record(self._compute, batch, self._arena.places())
+        except Unrecordable as reason:
+            logger.info("Steps of decode run without recorded programs: %s.", reason)
+            self._max_rows = 0
+            return ()
+        except NoPlace as reason:
+            logger.info("Steps of decode with %d rows or more run without recorded programs: %s", num_rows, reason)
+            self._max_rows = num_rows - 1
+            return ()
+        self._programs[num_rows] = program
+        while sum(one.num_bytes for one in self._programs.values()) > MAX_PROGRAM_BYTES and len(self._programs) > 1:
+            self._programs.popitem(last=False)
+        return program.results
+
+    def _forget_what_changed(self) -> None:
+        circumstances = (torch.get_num_threads(), native().isa())
+        if circumstances != self._circumstances:
+            self._programs.clear()
+            self._circumstances = circumstances
+
+
+def launcher_for(model: Model, config: WorkerConfig, vocab_size: int) -> EagerLauncher | RecordedLauncher:
+    """A launcher that records, where there is something to record: kernels of ours, and nobody forbids it."""
+    if config.enforce_eager or config.linear_backend != "native":
+        return EagerLauncher(model)
+    max_rows = min(config.max_num_seqs, MAX_ROWS)
+    return RecordedLauncher(model, Arena(INTERMEDIATE_BYTES + max_rows * vocab_size * 4), max_rows)

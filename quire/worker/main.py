@@ -23,7 +23,7 @@ from quire.ops.op import bind_gemm, bind_rows
 from quire.sampling.sampler import Sampler
 from quire.worker.blocks import KVBlocks
 from quire.worker.inputs import InputBuilder
-from quire.worker.launch import EagerLauncher
+from quire.worker.launch import launcher_for
 from quire.worker.load import load_model
 from quire.worker.pack import pack_weights
 from quire.worker.quantise import num_parameters, weight_bytes
@@ -52,9 +52,10 @@ def open_worker(config: WorkerConfig) -> Worker:
         if kernels is not None:
             model.bind(kernels)
         blocks = KVBlocks(config, card)
-        sampler = Sampler(config, model.head)
+        launcher = launcher_for(model, config, card.vocab_size)
+        sampler = Sampler(config, launcher.head)
         rows = RowTable(config, sampler, blocks)
-        runner = Runner(rows, InputBuilder(config, blocks.layers, backend), EagerLauncher(model), sampler)
+        runner = Runner(rows, InputBuilder(config, blocks.layers, backend), launcher, sampler)
         warm_up(runner, config)
     report = Ready(
         num_parameters=count,

@@ -43,12 +43,11 @@ def test_a_busy_port_is_refused_before_anything_is_loaded(taken: int, capsys: py
     assert capsys.readouterr().err == expected
 
 
-
 def test_the_server_gets_what_was_decided_and_its_code_is_the_exit_code(
     served: list[Decided], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_checkpoint(tmp_path)
-    arguments = ["--load-format", "dummy", "--port", "0", "--max-model-len", "1K", "--enforce-eager"]
+    arguments = ["--load-format", "dummy", "--port", "0", "--max-model-len", "1K", "--trust-remote-code"]
     assert main(["serve", str(folder), *arguments]) == 7
     assert served[0].scheduler.max_model_len == 1024
-    assert capsys.readouterr().err.startswith("quire: --enforce-eager changes nothing")
+    assert capsys.readouterr().err.startswith("quire: --trust-remote-code changes nothing")

@@ -42,6 +42,7 @@ EFFECTS: dict[str, tuple[str, Callable[[Decided], object], object]] = {
     "dtype": ("half", lambda d: (d.worker.dtype, d.kv.layout.bytes_per_block), ("float16", 8192)),
     "quantization": ("int8", lambda d: d.worker.quantization, "int8"),
     "packed_cache_bytes": ("1G", lambda d: d.worker.packed_cache_bytes, 2**30),
+    "enforce_eager": ("true", lambda d: d.worker.enforce_eager, True),
     "max_model_len": ("1K", lambda d: (d.scheduler.max_model_len, d.text.max_model_len), (1024, 1024)),
     "seed": ("7", lambda d: (d.worker.seed, d.text.seed), (7, 7)),
     "max_logprobs": ("-1", lambda d: d.text.max_logprobs, -1),
@@ -137,11 +138,11 @@ def test_every_decided_value_has_an_origin_and_a_reason(model: Path) -> None:
 
 
 def test_options_that_change_nothing_are_answered_once(model: Path) -> None:
-    decided = decide(model, enforce_eager=True, trust_remote_code=True, swap_space=4.0, disable_log_requests=True)
+    decided = decide(model, trust_remote_code=True, swap_space=4.0, disable_log_requests=True)
     assert [notice.split()[0] for notice in decided.notices] == [
-        "--enforce-eager", "--trust-remote-code", "--swap-space", "--disable-log-requests",
+        "--trust-remote-code", "--swap-space", "--disable-log-requests",
     ]  # fmt: skip
-    assert decide(model, enforce_eager=False).notices == ()
+    assert decide(model, trust_remote_code=False).notices == ()
 
 
 def test_a_checkpoint_without_weights_is_refused_unless_dummies_will_do(model: Path) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
+from quire.ops.native import find_native
 from quire.ops.norm import rms_norm
-from quire.ops.rotary import HeadNorms, rotate, turn_heads
+from quire.ops.rotary import HeadNorms, rotate, rotation_of, turn_heads
 
 
 def angles(*positions: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,3 +48,24 @@ def test_heads_are_normalised_and_turned_in_place_and_values_stay() -> None:
     assert torch.equal(turned, expected)
     turn_heads(plain, rotation, 2, 1, None)
     assert torch.equal(plain, torch.cat([rotate(heads[:, :3], *rotation), heads[:, 3:]], dim=1))
+
+
+@pytest.mark.skipif(find_native() is None, reason="Quire was installed without its native kernels")
+@pytest.mark.parametrize("factor", [1.0, 1.2])
+def test_native_angles_are_the_exact_values_rounded_wherever_their_token_stands(factor: float) -> None:
+    from quire.ops.rotary_native import NativeRotation
+
+    frequencies = 1e4 ** (-torch.arange(37) / 37)
+    positions = torch.cat([torch.arange(2000), torch.tensor([131_071, 1_000_000])])
+    native = NativeRotation(frequencies, factor)
+    found = native(positions)
+    exact = (positions[:, None].float() * frequencies).double()
+    for one, of, reference in zip(
+        found, (exact.cos(), exact.sin()), rotation_of(positions, frequencies, factor), strict=True
+    ):
+        assert torch.equal(one, of.float() * factor)
+        assert torch.allclose(one, reference, rtol=0, atol=2e-7)
+    alone = native(positions[-1:])
+    assert torch.equal(alone[0][0], found[0][-1]) and torch.equal(alone[1][0], found[1][-1])
+    with pytest.raises(ValueError, match="int64"):
+        native(positions.int())
