@@ -12,7 +12,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -113,8 +113,7 @@ class _Reply(asyncio.Protocol):
         self._saw_end = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.write(self._request)
+        cast(asyncio.WriteTransport, transport).write(self._request)  # uvloop's is none by its class
 
     def data_received(self, data: bytes) -> None:
         self._now_s = time.perf_counter()

@@ -7,7 +7,6 @@ Door: serve.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import cast
 
 import msgspec
+import uvloop
 from tqdm import tqdm
 
 from quire.bench.arrivals import Arrival, RandomPrompts, draw_arrivals
@@ -57,7 +57,7 @@ def serve(arguments: Sequence[str]) -> int:
     metrics = [metric.strip() for metric in args.percentile_metrics.split(",")]
     percentiles = _percentiles(args.metric_percentiles)
     report([], 1.0, metrics=metrics)  # a wrong metric is refused before anything is sent
-    answers, duration_s, cpu_s = asyncio.run(_measure(target, load, arrivals, args.num_warmups, args.disable_tqdm))
+    answers, duration_s, cpu_s = uvloop.run(_measure(target, load, arrivals, args.num_warmups, args.disable_tqdm))
     result = asked(
         load, num_prompts=args.num_prompts, rate=args.request_rate, burstiness=args.burstiness, tokenizer=args.tokenizer
     )
