@@ -1,6 +1,7 @@
-"""Throughput against the number of requests, with the machine's limit: ``python -m benchmarks.peers.plot JSONL PNG``.
+"""Throughput against the number of requests, with the machine's limit: ``... -m benchmarks.peers.plot JSONL... PNG``.
 
-Runs in the environment ``plot`` of setup.sh, which has matplotlib; needs nothing of Quire.
+Of several files the last one's point counts where both have it. Runs in the environment ``plot`` of setup.sh, which has
+matplotlib; needs nothing of Quire.
 
 Not here: the figures (scores.py).
 """
@@ -75,8 +76,8 @@ def draw(records: Sequence[dict[str, object]], target: Path) -> None:
 
 
 def main() -> None:
-    source, target = sys.argv[1:]
-    lines = Path(source).read_text(encoding="utf-8").splitlines()
+    *sources, target = sys.argv[1:]
+    lines = [line for source in sources for line in Path(source).read_text(encoding="utf-8").splitlines()]
     draw([json.loads(line) for line in lines], Path(target))
 
 
