@@ -118,6 +118,18 @@ class AuthenticationFailed(RequestError):
     code = "invalid_api_key"
 
 
+class RateLimited(RequestError):
+    """The key has used what it may; try again after ``retry_after_s`` seconds."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class Overloaded(QuireError):
     """Try again after ``retry_after_s`` seconds."""
 

@@ -14,6 +14,7 @@ from quire.config.card import Card
 from quire.config.decided import ServerConfig
 from quire.config.env import Env
 from quire.config.fit import MemoryPlan
+from quire.config.keys import plain_key, read_keys
 from quire.config.ledger import Ledger
 from quire.config.option import options_of
 from quire.config.server import ServerOptions
@@ -37,6 +38,7 @@ def decide_server(
     keys = server.api_key or env.api_keys
     if any(not key.strip() for key in keys):
         raise ConfigError("--api-key is empty; leave it out to serve without keys.")
+    listed = () if server.api_keys_file is None else read_keys(Path(server.api_keys_file))
     names = asked.engine.model.served_model_name or (asked.engine.model.model,)
     ledger.note("served_model_name", " ".join(names), "names that requests may use; the first is echoed")
     _note(server, ledger, bool(env.api_keys))
@@ -54,7 +56,7 @@ def decide_server(
         host=server.host,
         port=server.port,
         uds=server.uds,
-        api_keys=keys,
+        keys=(*map(plain_key, keys), *listed),
         root_path=server.root_path,
         allowed_origins=server.allowed_origins,
         allowed_methods=server.allowed_methods,

@@ -13,6 +13,8 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from quire.config.keys import ApiKey
+
 DType = Literal["bfloat16", "float16", "float32"]
 LoadFormat = Literal["safetensors", "dummy"]
 LinearBackend = Literal["native", "torch"]
@@ -145,7 +147,8 @@ class ServerConfig(Struct, frozen=True):
     host: str = "127.0.0.1"
     port: int = 8000
     uds: str | None = None
-    api_keys: tuple[str, ...] = ()
+    keys: tuple[ApiKey, ...] = ()
+    """One of which is needed; none: nobody needs any."""
     root_path: str = ""
     allowed_origins: tuple[str, ...] = ()
     allowed_methods: tuple[str, ...] = ("*",)

@@ -20,6 +20,9 @@ class ServerOptions:
     port: int = option(8000, "Port to listen on.", low=0, high=65535)
     uds: str | None = option(None, "Unix socket to listen on instead of host and port.", kind="text")
     api_key: tuple[str, ...] = option((), "Keys that clients must send one of. Default: those in QUIRE_API_KEY.")
+    api_keys_file: str | None = option(
+        None, "YAML file of keys with names, digests, weights and limits; see docs/operating.md.", kind="text"
+    )
     root_path: str = option("", "Path prefix behind a proxy.")
     allowed_origins: tuple[str, ...] = option((), "CORS origins, a JSON list; none by default.")
     allowed_methods: tuple[str, ...] = option(("*",), "CORS methods, a JSON list.")

@@ -75,5 +75,9 @@ class Request(Struct, frozen=True, array_like=True, gc=False):
     reads_prefix_cache: bool = True
     resumed: tuple[Resumed, ...] = ()
     """Empty: all samples begin. Else only these go on, and only what is new is told of them."""
+    tenant: str = ""
+    """The name of the key that asks; empty: nobody's in particular."""
+    weight: float = 1.0
+    """The tenant's share beside others, under the policy ``fair``."""
     deadline_s: float = 0.0
     """On the machine's monotonic clock: what is unfinished then ends with ``timeout``. 0.0: none."""

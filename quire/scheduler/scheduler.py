@@ -46,7 +46,8 @@ class Scheduler:
         self.kv = KVCache(kv)
         self._policy = load_policy(config.policy)
         self._families: dict[RequestId, Family] = {}
-        self._waiting = WaitingQueue()
+        self._shares = None if self._policy.shares is None else self._policy.shares()
+        self._waiting = WaitingQueue(None if self._shares is None else self._shares.rank)
         self._running: list[Sequence] = []
         self._rows = Rows(min(config.max_num_seqs, config.max_num_batched_tokens))
         self._admission = Admission(self.kv, self._rows, self._policy)
@@ -105,6 +106,8 @@ class Scheduler:
         ]
         leader, *held_back = sequences
         self._families[request.id] = Family(request, sequences, leader, held_back)
+        if self._shares is not None:
+            self._shares.came(request)
         self._waiting.add(leader)
         self._num_unfinished += len(sequences)
         return []
@@ -256,6 +259,8 @@ class Scheduler:
             sequence = self._rows[chunk.row]
             assert sequence is not None and row.row == chunk.row, "a result is of another row than its chunk"
             sequence.num_in_flight -= 1
+            if self._shares is not None and not sequence.is_done:
+                self._shares.used(sequence.request, chunk.num_tokens)
             if sequence.is_done:
                 self._retire(sequence)
             elif row.error or (chunk.samples and not row.token_ids):
@@ -314,6 +319,8 @@ class Scheduler:
         family.sequences.remove(sequence)
         if not family.sequences:
             del self._families[sequence.request.id]
+            if self._shares is not None:
+                self._shares.left(sequence.request)
         if sequence.row is not None:
             self._running.remove(sequence)
             self._retire(sequence)

@@ -21,9 +21,11 @@ import uuid
 from collections.abc import Callable, Collection, Sequence
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from quire.config.keys import ANYBODY, ApiKey
 from quire.errors import AuthenticationFailed, InvalidValue, NotFound, QuireError
 from quire.server.faults import ClientGone, fault_of, fault_response, printable
 
@@ -184,30 +186,38 @@ def check_raw_path(scope: Scope) -> None:
 
 
 class KeyCheck:
-    """Default deny: every path but the open ones needs one of the keys.
+    """Default deny: every path but the open ones needs one of the keys. Whose it is stands in ``request.state.key``.
 
     Keys are kept and compared as digests of equal length, all of them every time, so that time tells nothing about
     them.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Sequence[str], open_paths: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, *, keys: Sequence[ApiKey], open_paths: Collection[str]) -> None:
         self._app = app
-        self._digests = tuple(hashlib.sha256(key.encode()).digest() for key in keys)
+        self._keys = tuple((bytes.fromhex(key.sha256), key) for key in keys)
         self._open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             check_raw_path(scope)
-            if self._digests and route_path(scope) not in self._open_paths and not self._has_key(scope):
+            key = self._key(scope) if self._keys else ANYBODY
+            if key is None and route_path(scope) not in self._open_paths:
                 raise AuthenticationFailed("This server needs a valid key, sent as 'Authorization: Bearer <key>'.")
+            scope.setdefault("state", {})["key"] = key
         await self._app(scope, receive, send)
 
-    def _has_key(self, scope: Scope) -> bool:
+    def _key(self, scope: Scope) -> ApiKey | None:
         values = header_values(scope, b"authorization")
         scheme, _, key = values[0].partition(b" ") if len(values) == 1 else (b"", b"", b"")
         digest = hashlib.sha256(key.strip()).digest()
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return any(matches) and scheme.lower() == b"bearer"
+        found = [key for known, key in self._keys if hmac.compare_digest(digest, known)]
+        return found[0] if found and scheme.lower() == b"bearer" else None
+
+
+def key_of(request: Request) -> ApiKey:
+    """The key of a request to a route that needs one."""
+    key: ApiKey = request.state.key
+    return key
 
 
 def route_path(scope: Scope) -> str:

@@ -86,7 +86,7 @@ def _layers(config: ServerConfig, front: Front, endpoints: list[Endpoint]) -> li
         *([cors] if config.allowed_origins else []),
         Middleware(FaultBoundary),
         Middleware(HostCheck, host=config.host, has_socket_file=config.uds is not None),
-        Middleware(KeyCheck, keys=config.api_keys, open_paths=open_paths),
+        Middleware(KeyCheck, keys=config.keys, open_paths=open_paths),
     ]
 
 

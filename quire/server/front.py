@@ -17,11 +17,13 @@ from typing import TypeVar
 import msgspec
 
 from quire.config.decided import ServerConfig, TextConfig
+from quire.config.keys import ApiKey
 from quire.engine.admission import Admission
 from quire.engine.client import EngineClient
 from quire.engine.metrics import Metrics
 from quire.errors import ConfigError, NotSupported, UnknownModel
 from quire.server.faults import printable
+from quire.server.quotas import Quotas
 from quire.text.prompt import PromptEncoder
 from quire.text.template import ChatTemplate
 from quire.text.tokenizer import Tokenizer
@@ -63,6 +65,7 @@ class Service:
         self.fingerprint = _fingerprint(config, front.text)
         self.template_variables = _json_object(config.default_chat_template_kwargs)
         self.num_in_flight = 0
+        self.quotas = Quotas()
         tokenizer = front.tokenizer
         self._encoder = (
             None if tokenizer is None else PromptEncoder(tokenizer, front.template, front.text.max_model_len)
@@ -93,9 +96,14 @@ class Service:
             )
         return self.front.template
 
-    def check_model(self, name: str | None) -> None:
-        """Raise UnknownModel unless ``name`` is served; None means the first name."""
-        if name is not None and name not in self.config.model_names:
+    def models_for(self, key: ApiKey) -> tuple[str, ...]:
+        """The names that a key may use."""
+        return tuple(name for name in self.config.model_names if key.models is None or name in key.models)
+
+    def check_model(self, name: str | None, key: ApiKey) -> None:
+        """Raise UnknownModel unless ``name`` is served to the key; None means the first name."""
+        if (self.config.model_names[0] if name is None else name) not in self.models_for(key):
+            name = name or self.config.model_names[0]
             raise UnknownModel(f"The model '{printable(name)}' is not served here.", param="model")
 
     async def off_loop(self, num_chars: int, work: Callable[[], T]) -> T:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
+from quire.config.keys import ApiKey
 from quire.core.events import Delta, Scheduled
 from quire.core.ids import RequestId
 from quire.core.outputs import PositionLogprobs
@@ -35,12 +36,13 @@ logger = logging.getLogger(__name__)
 class Generation:
     """One admitted prompt with its samples, from ``start`` to ``close``; what it counts grows meanwhile."""
 
-    def __init__(self, service: Service, admitted: Admitted, prompt: Prompt) -> None:
+    def __init__(self, service: Service, admitted: Admitted, prompt: Prompt, key: ApiKey) -> None:
         self.request = admitted.request
         self.prompt = prompt
         self.ended: Ended | None = None
         """What became of it; known once it was closed."""
         self._service = service
+        self._key = key
         self._stream = RequestStream(admitted, prompt.text, service.front.tokenizer)
         self._reasons: dict[int, str] = {}
         self._tell: Callable[[Piece | Exception], None] = _nobody
@@ -77,6 +79,7 @@ class Generation:
         self._service.num_in_flight += 1
         front.metrics.arrived(self.request)
         front.admission.enter(self.request)
+        self._service.quotas.enter(self._key, len(self.request.prompt_ids))
         front.client.submit(self.request, self._hear)
 
     def close(self) -> None:
@@ -87,6 +90,7 @@ class Generation:
             front = self._service.front
             front.client.withdraw(self.request.id)
             front.admission.leave(self.request.id)
+            self._service.quotas.leave(self._key, self.num_generated)
             self._service.num_in_flight -= 1
             self.ended = front.metrics.finished(self.request.id, self._reasons)
 
@@ -123,6 +127,7 @@ def _nobody(_: Piece | Exception) -> None:
 class Wish:
     """What all prompts of one HTTP request share. ``names``: what the dialect calls fields of the validator."""
 
+    key: ApiKey
     params: SamplingParams
     priority: int
     timeout_s: float | None
@@ -135,14 +140,16 @@ class Wish:
 async def admit(service: Service, prompts: Sequence[Prompt], wish: Wish) -> list[Generation]:
     """Check every prompt before any starts.
 
-    Raises: what the validator raises, with the dialect's own field names; Overloaded when they would wait too long.
+    Raises: what the validator raises, with the dialect's own field names; RateLimited when the key has used what it
+    may; Overloaded when they would wait too long.
     """
     num_ids = sum(len(prompt.ids) for prompt in prompts)
     if service.config.logs_requests:
         _log(service, prompts, wish)
     generations = await service.off_loop(
-        num_ids, lambda: [Generation(service, _admit(service, one, wish), one) for one in prompts]
+        num_ids, lambda: [Generation(service, _admit(service, one, wish), one, wish.key) for one in prompts]
     )
+    service.quotas.check(wish.key, len(generations))
     service.front.admission.check([generation.request for generation in generations])
     return generations
 
@@ -170,6 +177,9 @@ def _admit(service: Service, prompt: Prompt, wish: Wish) -> Admitted:
             max_stop_strings=MAX_STOPS,
             prompt_param=wish.prompt_param,
             timeout_s=wish.timeout_s,
+            tenant=wish.key.name,
+            weight=wish.key.weight,
+            shares_prefixes=wish.key.shares_prefixes,
         )
     except RequestError as error:
         if error.param is not None:

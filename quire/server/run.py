@@ -116,7 +116,7 @@ def _greeting(config: ServerConfig) -> str:
     scheme = "https" if config.ssl_certfile else "http"
     host = f"[{config.host}]" if ":" in config.host else config.host
     url = f"{scheme}://{host}:{config.port}"
-    key = " -H 'Authorization: Bearer YOUR_KEY'" if config.api_keys else ""
+    key = " -H 'Authorization: Bearer YOUR_KEY'" if config.keys else ""
     body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Who are you?"}}]}}'
     return (
         f"Quire serves {model} on {url} (OpenAI API: {url}/v1, documentation: {url}/docs). Try:\n"

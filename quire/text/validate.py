@@ -128,12 +128,15 @@ class Validator:
         max_stop_strings: int = COUNTS["stop"],
         prompt_param: str = "prompt",
         timeout_s: float | None = None,
+        tenant: str = "",
+        weight: float = 1.0,
+        shares_prefixes: bool = True,
     ) -> Admitted:
         """Checks everything about a request.
 
         ``clamps_max_tokens``: a ``max_tokens`` beyond the context is cut to it (the library) instead of refused
         (servers). ``prompt_param``: what the door calls its prompt. ``timeout_s``: the request ends when so many
-        seconds have passed from now.
+        seconds have passed from now. ``shares_prefixes``: whether other tenants may find its KV in the prefix cache.
 
         Raises: InvalidValue or PromptTooLong; ``param`` names the field.
         """
@@ -154,8 +157,11 @@ class Validator:
             stopping=stopping,
             n=n,
             priority=checked_int("priority", priority),
-            cache_salt=checked_salt(cache_salt),
+            # No salt of a client's has a slash: two tenants never have the same one.
+            cache_salt=checked_salt(cache_salt) if shares_prefixes else f"{tenant}/{checked_salt(cache_salt)}",
             reads_prefix_cache=not (skips_cache or wants_prompt_logprobs),
+            tenant=tenant,
+            weight=weight,
             deadline_s=0.0 if timeout_s is None else self._clock() + checked_float("timeout", timeout_s),
         )
         return Admitted(request, self._options(params, stopping.min_tokens, sampling, max_stop_strings))

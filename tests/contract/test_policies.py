@@ -26,7 +26,7 @@ def policy(request: pytest.FixtureRequest) -> Policy:
 
 
 def test_the_shelf_has_policies() -> None:
-    assert {"fcfs", "priority"} <= set(NAMES)
+    assert {"fcfs", "priority", "fair"} <= set(NAMES)
 
 
 def test_no_two_requests_have_the_same_place_in_the_order(policy: Policy) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from quire import plugins
+from quire.config.keys import plain_key
 from quire.server.shelf import SHELF, Example
 from tests.unit.server.site import MODEL, Site, fault
 
@@ -48,7 +49,7 @@ async def test_every_endpoint_is_documented() -> None:
 
 
 async def test_every_route_but_the_open_ones_needs_a_key() -> None:
-    site = Site(api_keys=("sesame",), **EVERYTHING_ON)
+    site = Site(keys=(plain_key("sesame"),), **EVERYTHING_ON)
     is_open = {}
     for endpoint in site.app.state.endpoints:
         for method in endpoint.methods:

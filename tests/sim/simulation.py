@@ -158,6 +158,8 @@ class Simulation:
             ),
             n=random.choice((2, 3, 5)) if random.random() < 0.2 else 1,
             priority=random.randrange(3),
+            tenant=("", "a", "b")[self.tally.submits % 3],
+            weight=1.0 + self.tally.submits % 3,
             cache_salt=("", "a", "b")[salt],
             reads_prefix_cache=num_prompt_logprobs < 0 and random.random() < 0.9,
         )

@@ -51,6 +51,7 @@ WORLDS = (
     World("tiny mixed pool", (None, 7), 2, 26, 4, 12, max_len=32),
     World("priority", (None,), 4, 18, 4, 16, policy="priority"),
     World("priority, mixed", (None, 4), 4, 24, 3, 12, policy="priority"),
+    World("fair", (None, 6), 4, 19, 4, 16, policy="fair"),
     World("threshold", (None,), 4, 14, 4, 24, threshold=5),
     World("two steps in flight", (None, 6), 4, 19, 5, 16, depth=2),
     World("three steps in flight, priority", (None,), 4, 18, 6, 16, policy="priority", depth=3),

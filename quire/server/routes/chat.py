@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from quire.core.outputs import PositionLogprobs
+from quire.server.access import key_of
 from quire.server.body import read_record
 from quire.server.envelope import Envelope, answer_id, member, priority, timeout_s
 from quire.server.explain import explain, wants_explanation
@@ -46,9 +47,9 @@ async def serve(request: Request, service: Service) -> ASGIApp:
     """Answer whole or as a stream."""
     asked = await read_record(request, ChatRequest, service.config.max_body_bytes)
     check_chat(asked)
-    service.check_model(asked.model)
+    service.check_model(asked.model, key_of(request))
     prompt = await chat_prompt(service, _conversation(asked))
-    wish = _wish(service, asked, priority(request, asked), timeout_s(request, asked))
+    wish = _wish(service, asked, request)
     [generation] = await admit(service, [prompt], wish)
     answer = ChatAnswer(
         service, asked, answer_id("chatcmpl", request, asked), generation, explains=wants_explanation(request)
@@ -82,7 +83,7 @@ def _conversation(asked: ChatRequest) -> Conversation:
     )
 
 
-def _wish(service: Service, asked: ChatRequest, rank: int, limit_s: float | None) -> Wish:
+def _wish(service: Service, asked: ChatRequest, request: Request) -> Wish:
     defaults = service.front.text.defaults
     limit = asked.max_completion_tokens if asked.max_completion_tokens is not None else asked.max_tokens
     names = {"logprobs": "top_logprobs"}
@@ -96,9 +97,10 @@ def _wish(service: Service, asked: ChatRequest, rank: int, limit_s: float | None
         prompt_logprobs=asked.prompt_logprobs,
     )
     return Wish(
+        key_of(request),
         params,
-        rank,
-        limit_s,
+        priority(request, asked),
+        timeout_s(request, asked),
         asked.cache_salt or "",
         clamps_max_tokens=limit is None,
         prompt_param="messages",

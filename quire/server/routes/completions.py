@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from quire.core.outputs import PositionLogprobs
+from quire.server.access import key_of
 from quire.server.body import read_record
 from quire.server.envelope import Envelope, answer_id, priority, timeout_s
 from quire.server.explain import explain, wants_explanation
@@ -45,9 +46,9 @@ async def serve(request: Request, service: Service) -> ASGIApp:
     """Answer whole or as a stream."""
     asked = await read_record(request, CompletionRequest, service.config.max_body_bytes)
     check_completion(asked)
-    service.check_model(asked.model)
+    service.check_model(asked.model, key_of(request))
     prompts = await _prompts(service, asked)
-    wish = _wish(service, asked, priority(request, asked), timeout_s(request, asked))
+    wish = _wish(service, asked, request)
     generations = await admit(service, prompts, wish)
     answer = CompletionAnswer(
         service, asked, answer_id("cmpl", request, asked), generations, explains=wants_explanation(request)
@@ -73,7 +74,7 @@ async def _prompts(service: Service, asked: CompletionRequest) -> list[Prompt]:
     return prompts
 
 
-def _wish(service: Service, asked: CompletionRequest, rank: int, limit_s: float | None) -> Wish:
+def _wish(service: Service, asked: CompletionRequest, request: Request) -> Wish:
     """An echo without new tokens draws one token that nobody is shown: its step computes the prompt's logprobs."""
     limit = asked.max_tokens
     wanted = asked.prompt_logprobs
@@ -87,9 +88,10 @@ def _wish(service: Service, asked: CompletionRequest, rank: int, limit_s: float 
         prompt_logprobs=wanted,
     )
     return Wish(
+        key_of(request),
         params,
-        rank,
-        limit_s,
+        priority(request, asked),
+        timeout_s(request, asked),
         asked.cache_salt or "",
         clamps_max_tokens=limit is None,
         prompt_param="prompt",

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from quire.errors import InvalidValue
+from quire.server.access import key_of
 from quire.server.body import read_record
 from quire.server.front import Service
 from quire.server.schema.usage import DetokenizeRequest, Text
@@ -19,7 +20,7 @@ MAX_TOKENS = 1_000_000
 async def serve(request: Request, service: Service) -> ASGIApp:
     """The text, special tokens included."""
     asked = await read_record(request, DetokenizeRequest, service.config.max_body_bytes)
-    service.check_model(asked.model)
+    service.check_model(asked.model, key_of(request))
     ids, vocab_size = asked.tokens, service.front.text.vocab_size
     if len(ids) > MAX_TOKENS:
         raise InvalidValue(f"'tokens' has {len(ids)} ids; at most {MAX_TOKENS} are allowed.", param="tokens")

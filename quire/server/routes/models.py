@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from quire.server.access import key_of
 from quire.server.front import Service
 from quire.server.schema.usage import ModelCard, ModelList, ModelPermission
 from quire.server.shelf import Endpoint, Example
@@ -20,15 +21,15 @@ def _card(service: Service, name: str) -> ModelCard:
 
 
 async def serve_list(request: Request, service: Service) -> ASGIApp:
-    """Every name."""
-    cards = [_card(service, name) for name in service.config.model_names]
+    """Every name that the key may use."""
+    cards = [_card(service, name) for name in service.models_for(key_of(request))]
     return Response(msgspec.json.encode(ModelList(cards)), media_type="application/json")
 
 
 async def serve_one(request: Request, service: Service) -> ASGIApp:
     """One name, which may hold slashes."""
     name: str = request.path_params["model"]
-    service.check_model(name)
+    service.check_model(name, key_of(request))
     return Response(msgspec.json.encode(_card(service, name)), media_type="application/json")
 
 

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from quire.server.access import key_of
 from quire.server.body import read_record
 from quire.server.front import Service
 from quire.server.prompts import Conversation, chat_prompt
@@ -19,7 +20,7 @@ async def serve(request: Request, service: Service) -> ASGIApp:
     """Ids, their number, and their names where wanted."""
     asked = await read_record(request, TokenizeRequest, service.config.max_body_bytes)
     check_tokenize(asked)
-    service.check_model(asked.model)
+    service.check_model(asked.model, key_of(request))
     tokenizer = service.tokenizer
     ids = await _ids(service, asked)
     names = None

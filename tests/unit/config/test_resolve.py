@@ -10,6 +10,7 @@ import pytest
 from quire import plugins
 from quire.config.asked import all_options, engine_options, gather
 from quire.config.env import Env
+from quire.config.keys import plain_key
 from quire.config.machine import Machine
 from quire.config.option import accept, read_text
 from quire.config.resolve import resolve, resolve_engine
@@ -72,7 +73,7 @@ EFFECTS: dict[str, tuple[str, Callable[[Decided], object], object]] = {
     "host": ("0.0.0.0", of_server("host"), "0.0.0.0"),
     "port": ("81", of_server("port"), 81),
     "uds": ("/run/x", of_server("uds"), "/run/x"),
-    "api_key": ("k", of_server("api_keys"), ("k",)),
+    "api_key": ("k", of_server("keys"), (plain_key("k"),)),
     "root_path": ("/p", of_server("root_path"), "/p"),
     "allowed_origins": ('["o"]', of_server("allowed_origins"), ("o",)),
     "allowed_methods": ('["GET"]', of_server("allowed_methods"), ("GET",)),
@@ -105,6 +106,7 @@ EFFECTS: dict[str, tuple[str, Callable[[Decided], object], object]] = {
 ELSEWHERE = {
     "model", "tokenizer", "load_format", "download_dir", "revision", "tokenizer_revision", "hf_token", "kv_cache_dtype",
     "device", "attention_backend", "linear_backend", "ssl_keyfile", "ssl_certfile", "ssl_ca_certs",
+    "api_keys_file",
 }  # fmt: skip
 """Options whose effect has a test of its own below or, for those of the hub, in test_hub.py."""
 
@@ -290,10 +292,17 @@ def test_a_template_may_be_a_file(model: Path, tmp_path: Path) -> None:
 
 def test_keys_come_from_the_environment_when_none_are_given(model: Path) -> None:
     env = Env(api_keys=("from-env",))
-    assert of_server("api_keys")(decide(model, env)) == ("from-env",)
-    assert of_server("api_keys")(decide(model, env, api_key="flag")) == ("flag",)
+    assert of_server("keys")(decide(model, env)) == (plain_key("from-env"),)
+    assert of_server("keys")(decide(model, env, api_key="flag")) == (plain_key("flag"),)
     with pytest.raises(ConfigError, match="--api-key is empty"):
         decide(model, api_key="")
+
+
+def test_keys_of_a_file_are_served_beside_those_of_the_flag(model: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "keys.yaml"
+    listed.write_text(f"keys: [{{name: one, sha256: {plain_key('s3cret').sha256}}}]")
+    decided = decide(model, api_key="flag", api_keys_file=str(listed))
+    assert [key.name for key in of_server("keys")(decided)] == ["", "one"]
 
 
 def test_no_key_is_ever_shown(model: Path) -> None:

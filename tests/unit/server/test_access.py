@@ -6,18 +6,19 @@ import logging
 
 import pytest
 
+from quire.config.keys import plain_key
 from quire.server.access import is_loopback
 from quire.server.faults import printable
 from tests.unit.server.site import MODEL, Site, Wire, fault
 
 JSON = (b"content-type", b"application/json")
 HOST = (b"host", b"localhost:8000")
-KEYS = ("sesame", "another")
+KEYS = (plain_key("sesame"), plain_key("another"))
 
 
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", ["sesame", "another"])
 async def test_each_key_opens(key: str) -> None:
-    answer = await Site(api_keys=KEYS).ask("GET", "/v1/models", headers={"authorization": f"Bearer {key}"})
+    answer = await Site(keys=KEYS).ask("GET", "/v1/models", headers={"authorization": f"Bearer {key}"})
     assert answer.status_code == 200
 
 
@@ -39,7 +40,7 @@ async def test_each_key_opens(key: str) -> None:
     ],
 )
 async def test_anything_else_does_not(headers: list[tuple[bytes, bytes]]) -> None:
-    wire = await Wire("GET", "/v1/models", headers=[HOST, *headers]).run(Site(api_keys=KEYS).app)
+    wire = await Wire("GET", "/v1/models", headers=[HOST, *headers]).run(Site(keys=KEYS).app)
     assert wire.status == 401
     assert wire.headers[b"www-authenticate"] == b"Bearer"
     assert b"invalid_api_key" in wire.body
@@ -47,14 +48,14 @@ async def test_anything_else_does_not(headers: list[tuple[bytes, bytes]]) -> Non
 
 async def test_a_key_in_the_query_does_not_open_and_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        answer = await Site(api_keys=KEYS, logs_access=True).ask("GET", "/v1/models?api_key=sesame&key=sesame")
+        answer = await Site(keys=KEYS, logs_access=True).ask("GET", "/v1/models?api_key=sesame&key=sesame")
     assert answer.status_code == 401
     assert not any("sesame" in record.getMessage() for record in caplog.records if record.name.startswith("quire"))
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/v1", "/v2/x", "/admin", "/V1/models"])
 async def test_without_a_key_nobody_learns_which_routes_exist(path: str) -> None:
-    assert (await Site(api_keys=KEYS).ask("GET", path)).status_code == 401
+    assert (await Site(keys=KEYS).ask("GET", path)).status_code == 401
 
 
 SPELLINGS = [
@@ -77,7 +78,7 @@ SPELLINGS = [
 @pytest.mark.parametrize(("path", "raw"), SPELLINGS, ids=[str(raw) for _, raw in SPELLINGS])
 @pytest.mark.parametrize("has_keys", [False, True])
 async def test_other_spellings_of_a_path_are_no_route(path: str, raw: bytes, has_keys: bool) -> None:
-    site = Site(api_keys=KEYS if has_keys else ())
+    site = Site(keys=KEYS if has_keys else ())
     wire = await Wire("GET", path, headers=[HOST], raw_path=raw).run(site.app)
     assert wire.status in ((401, 404) if has_keys else (404,))
     with_key = await Wire("GET", path, headers=[HOST, (b"authorization", b"Bearer sesame")], raw_path=raw).run(site.app)
@@ -108,7 +109,7 @@ async def test_a_model_s_slash_may_be_escaped() -> None:
 )
 async def test_a_loopback_server_answers_to_its_own_names_only(headers: list[tuple[bytes, bytes]], status: int) -> None:
     for keys in ((), KEYS):
-        site = Site(api_keys=keys)
+        site = Site(keys=keys)
         wire = await Wire("GET", "/v1/models", headers=[*headers, (b"authorization", b"Bearer sesame")]).run(site.app)
         assert wire.status == status
 
@@ -145,7 +146,7 @@ async def test_another_origin_gets_no_leave() -> None:
 
 
 async def test_an_allowed_origin_gets_leave_without_a_key_and_others_do_not() -> None:
-    site = Site(api_keys=KEYS, allowed_origins=("https://good.example",))
+    site = Site(keys=KEYS, allowed_origins=("https://good.example",))
     for origin, status in (("https://good.example", 200), ("https://evil.example", 400)):
         headers = {"origin": origin, "access-control-request-method": "POST"}
         preflight = await site.ask("OPTIONS", "/v1/chat/completions", headers=headers)
@@ -235,7 +236,7 @@ async def test_an_exchange_is_one_escaped_line_without_the_query(caplog: pytest.
 
 async def test_no_content_is_logged_at_the_default_level(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        site = Site(api_keys=KEYS, logs_access=True)
+        site = Site(keys=KEYS, logs_access=True)
         async with site.client(headers={"authorization": "Bearer sesame"}) as client:
             await client.post("/v1/completions", json={"prompt": "my darling secret", "max_tokens": 2})
             await client.post("/v1/completions", json={"prompt": "my darling secret", "n": 0})
