@@ -3,6 +3,6 @@
 
 namespace quire::attention {
 
-const Kernels kernels_avx512 = kernels<Vectors, WidenedBf16, WidenedF16, PlainF32>();
+const Kernels kernels_avx512 = kernels_widened<Vectors>();
 
 }  // namespace quire::attention

@@ -29,7 +29,7 @@ Cache take_cache(Arguments &arguments) {
 }
 
 // (keys, values, block_size, num_kv_heads, head_size, type, num_blocks, new keys, their stride, new values, their
-// stride, slots, number of tokens)
+// stride, their type, slots, number of tokens)
 void write_tokens(Arguments &arguments) {
   const Cache cache = take_cache(arguments);
   const int64_t num_slots = arguments.integer() * cache.block_size;
@@ -38,12 +38,14 @@ void write_tokens(Arguments &arguments) {
   tokens.key_stride = arguments.integer();
   tokens.values = arguments.pointer<const void>();
   tokens.value_stride = arguments.integer();
+  tokens.type = Type(arguments.integer());
   tokens.slots = arguments.pointer<const int64_t>();
   tokens.count = arguments.integer();
   for (int64_t t = 0; t < tokens.count; ++t)
     if (uint64_t(tokens.slots[t]) >= uint64_t(num_slots))
       return arguments.fail(quire::Fault::VALUE, "Token %lld goes to slot %lld; there are %lld.", (long long)t,
                             (long long)tokens.slots[t], (long long)num_slots);
+  tokens.kernels = kernels_in_use();
   const int64_t numbers = tokens.count * cache.num_kv_heads * cache.head_size;
   const quire::WithoutLock unlocked(arguments, double(numbers) * 8);
   quire::in_parallel(tokens.count * cache.num_kv_heads, 1 + 4096 / cache.head_size, [&](int64_t begin, int64_t end) {
@@ -100,6 +102,7 @@ void make_schedule(Arguments &arguments) {
 
 void compute(const Call &call, Schedule &schedule, char *memory) {
   const Kernels *kernels = kernels_in_use();
+  const int kernel = kernel_of(call.cache.type, call.query_type);
   const int64_t scratch = scratch_bytes(call.cache.head_size);
   int32_t taken = 0;
 #pragma omp parallel num_threads(schedule.num_threads) if (schedule.num_threads > 1)
@@ -111,28 +114,29 @@ void compute(const Call &call, Schedule &schedule, char *memory) {
       const Segment *segment = schedule.segments() + schedule.pieces()[piece];
       const Segment *const end = schedule.segments() + schedule.pieces()[piece + 1];
       for (; segment < end; ++segment)
-        kernels->compute[call.cache.type](call, *segment, segment + 1 < end ? segment + 1 : nullptr,
+        kernels->compute[kernel](call, *segment, segment + 1 < end ? segment + 1 : nullptr,
                                           memory + thread * scratch);
     }
     if (schedule.num_folds > 0) {
 #pragma omp barrier
       for (int32_t i = thread; i < schedule.num_folds; i += num_threads) {
         const Fold &fold = schedule.folds()[i];
-        kernels->fold[call.cache.type](call, schedule.segments()[fold.segment],
+        kernels->fold[kernel](call, schedule.segments()[fold.segment],
                                        call.partials + int64_t(fold.partial) * 16, fold.count);
       }
     }
   }
 }
 
-// (schedule, keys, values, block_size, num_kv_heads, head_size, type, q, its stride, out, num_heads, table, its stride,
-// window, scale, soft_cap)
+// (schedule, keys, values, block_size, num_kv_heads, head_size, type, q, its stride, its type, out, num_heads, table,
+// its stride, window, scale, soft_cap)
 void attend(Arguments &arguments) {
   Schedule &schedule = *arguments.pointer<Schedule>();
   Call call;
   call.cache = take_cache(arguments);
   call.q = arguments.pointer<const void>();
   call.q_stride = arguments.integer();
+  call.query_type = Type(arguments.integer());
   call.out = arguments.pointer<void>();
   call.num_heads = arguments.integer();
   call.table = arguments.pointer<const int32_t>();
@@ -148,9 +152,9 @@ void attend(Arguments &arguments) {
   compute(call, schedule, memory);
 }
 
-constexpr quire::Kernel WRITE{"attention_write", "iiiiiiiiiiiii", write_tokens};
+constexpr quire::Kernel WRITE{"attention_write", "iiiiiiiiiiiiii", write_tokens};
 constexpr quire::Kernel SCHEDULE{"attention_schedule", "iiiiiiiii", make_schedule};
-constexpr quire::Kernel ATTEND{"attention", "iiiiiiiiiiiiiirr", attend};
+constexpr quire::Kernel ATTEND{"attention", "iiiiiiiiiiiiiiirr", attend};
 
 PyMethodDef methods[] = {
     quire::method<WRITE>("New keys and values into their slots."),

@@ -1,4 +1,4 @@
-// Attention with Arm's bfloat16 dot product: queries and weights are bfloat16 too.
+// Attention with Arm's bfloat16 dot product: queries and weights of bfloat16 keys are bfloat16 too.
 #include "attention/neon.h"
 
 namespace quire::attention {
@@ -18,6 +18,8 @@ struct PairsOfBf16 {
   using T = uint16_t;
   using Left = uint32_t;
   using Right = bfloat16x8_t;
+  using Wide = PairsOfBf16;
+  static constexpr bool HAS_SCALES = false;
   static constexpr int PAIR = 2, LEFT_STEP = 1, COLUMNS = 4;
 
   static inline bfloat16x8_t load(const uint16_t *at) { return as_pairs(vreinterpretq_u32_u16(vld1q_u16(at))); }
@@ -25,23 +27,28 @@ struct PairsOfBf16 {
   static inline float32x4_t dot(float32x4_t sum, bfloat16x8_t right, bfloat16x8_t left) {
     return vbfdotq_f32(sum, right, left);
   }
+  static inline void widen(bfloat16x8_t x, uint16_t *to, int64_t i, int64_t) { std::memcpy(to + i * 2, &x, sizeof x); }
 
-  static inline void take(const uint16_t *from, uint32_t *to, int64_t count) {
-    std::memcpy(to, from, size_t(count) * 2);
-  }
   static inline void clear(uint32_t *to, int64_t begin, int64_t end) {
     std::memset(reinterpret_cast<char *>(to) + begin * 2, 0, size_t(end - begin) * 2);
   }
-  static inline void put(uint32_t *to, const float32x4_t (&x)[16]) {
-    for (int v = 0; v < 8; ++v) {
-      const bfloat16x8_t both = narrowed(x[2 * v], x[2 * v + 1]);
-      std::memcpy(to + v * 4, &both, sizeof both);
+  static inline void put(uint32_t *to, const float32x4_t *x, int vectors) {
+    for (int v = 0; v < vectors; v += 2) {
+      const bfloat16x8_t both = narrowed(x[v], x[v + 1]);
+      std::memcpy(to + v * 2, &both, sizeof both);
     }
+  }
+};
+
+struct QueriesAsTheyAre : QueriesBf16 {
+  using QueriesBf16::take;
+  static inline void take(const uint16_t *from, uint32_t *to, int64_t count) {
+    std::memcpy(to, from, size_t(count) * 2);
   }
   static inline void narrow(const float *from, uint16_t *to, int64_t count) {
     int64_t i = 0;
     for (; i + 8 <= count; i += 8) {
-      const bfloat16x8_t both = narrowed(vld1q_f32(from + i), vld1q_f32(from + i + 4));
+      const bfloat16x8_t both = quire::attention::narrowed(vld1q_f32(from + i), vld1q_f32(from + i + 4));
       std::memcpy(to + i, &both, sizeof both);
     }
     for (; i < count; ++i) to[i] = to_bf16(from[i]);
@@ -50,6 +57,7 @@ struct PairsOfBf16 {
 
 }  // namespace
 
-const Kernels kernels_neonbf16 = kernels<Vectors, PairsOfBf16, WidenedF16, PlainF32>();
+const Kernels kernels_neonbf16 =
+    kernels<Vectors, PairsOfBf16, WidenedFp8<Vectors>, WidenedInt8<Vectors>, QueriesAsTheyAre>();
 
 }  // namespace quire::attention

@@ -1,6 +1,5 @@
 // Attention in plain C++ with the compiler's own vectors of four: for processors without a kernel of their own.
-#include "attention/tile.h"
-#include "numbers.h"
+#include "attention/widened.h"
 
 namespace quire::attention {
 namespace {
@@ -10,7 +9,7 @@ typedef int32_t FourInts __attribute__((vector_size(16)));
 
 struct Vectors {
   using F = Four;
-  static constexpr int LANES = 4;
+  static constexpr int LANES = 4, COLUMNS = 2, PAIR_COLUMNS = 1;
 
   static inline F zero() { return set(0.0f); }
   static inline F set(float x) { return F{x, x, x, x}; }
@@ -25,8 +24,8 @@ struct Vectors {
   static inline F mul(F a, F b) { return a * b; }
   static inline F div(F a, F b) { return a / b; }
   static inline F max(F a, F b) { return a > b ? a : b; }
+  static inline F at_most(F x, float limit) { return x > set(limit) ? set(limit) : x; }
   static inline F fma(F a, F b, F c) { return a * b + c; }
-  static inline float first(F x) { return x[0]; }
   static inline float max_lane(F x) {
     float top = x[0];
     for (int i = 1; i < LANES; ++i) top = x[i] > top ? x[i] : top;
@@ -41,98 +40,57 @@ struct Vectors {
     return x;
   }
 
-  // 2^x to 1e-7; exactly 1 at 0, 0 below -126. Cephes' polynomial for 2^f, -1/2 <= f <= 1/2.
+  // 2^x of an x up to 128, to 2e-7; exactly 1 at 0, 0 below -126, none for none.
   static inline F exp2(F x) {
-    F inside = x < set(-127.0f) ? set(-127.0f) : x;
-    inside = inside > set(127.0f) ? set(127.0f) : inside;
-    // Adding and taking away 1.5 * 2^23 rounds to a whole number.
-    const F n = (inside + set(12582912.0f)) - set(12582912.0f), f = inside - n;
-    F p = set(1.535336188319500e-4f);
-    p = fma(p, f, set(1.339887440266574e-3f));
-    p = fma(p, f, set(9.618437357674640e-3f));
-    p = fma(p, f, set(5.550332471162809e-2f));
-    p = fma(p, f, set(2.402264791363012e-1f));
-    p = fma(p, f, set(6.931472028550421e-1f));
-    p = fma(p, f, set(1.0f));
-    // A NaN has no whole part; its p is NaN whatever it is multiplied with.
-    const F whole = n == n ? n : zero();
-    const FourInts power = (__builtin_convertvector(whole, FourInts) + 127) << 23;
+    // Adding and taking away 1.5 * 2^23 rounds to a whole number n; with 127 more the sum ends in n's exponent.
+    const F sum = x + set(12583039.0f), f = x - (sum - set(12583039.0f));
+    FourInts power;
+    std::memcpy(&power, &sum, sizeof sum);
+    power <<= 23;
     F scale;
     std::memcpy(&scale, &power, sizeof scale);
-    return x < set(-126.0f) ? zero() : p * scale;
+    return x < set(-126.0f) ? zero() : polynomial(f) * scale;
   }
+  // 2^f, -1/2 <= f <= 1/2, to 9e-8 and exact at 0: a minimax of the relative error.
+  static inline F polynomial(F f) {
+    F p = set(0.0013264727f);
+    p = fma(p, f, set(0.009671513f));
+    p = fma(p, f, set(0.055507336f));
+    p = fma(p, f, set(0.24022242f));
+    p = fma(p, f, set(0.693147f));
+    return fma(p, f, set(1.0f));
+  }
+
+  static inline F load_f16(const uint16_t *at) {
+    return F{from_f16(at[0]), from_f16(at[1]), from_f16(at[2]), from_f16(at[3])};
+  }
+  static inline void store_f16(uint16_t *at, F x) {
+    for (int i = 0; i < LANES; ++i) at[i] = to_f16(x[i]);
+  }
+  static inline Two<Vectors> load_bf16(const uint16_t *at);
+  static inline Two<Vectors> load_fp8(const uint8_t *at);
+  static inline Two<Vectors> load_int8(const uint8_t *at);
 };
 
-// What all types have in common here: the left side is float32.
-struct Widened {
-  using Left = float;
-  static inline Four factor(const float *x) { return Vectors::set(*x); }
-  static inline void clear(float *to, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) to[i] = 0.0f;
+// Number i of a pair's even or odd half.
+template <typename Number, typename Convert>
+inline Two<Vectors> pairs(const Number *at, const Convert &convert) {
+  Two<Vectors> two;
+  for (int i = 0; i < Vectors::LANES; ++i) {
+    two.even[i] = convert(at[2 * i]);
+    two.odd[i] = convert(at[2 * i + 1]);
   }
-  static inline void put(float *to, const Four (&x)[16]) {
-    for (int v = 0; v < 16; ++v) Vectors::store(to + v * 4, x[v]);
-  }
-};
+  return two;
+}
 
-struct WidenedBf16 : Widened {
-  struct Pair {
-    Four even, odd;
-  };
-  using T = uint16_t;
-  using Right = Pair;
-  static constexpr int PAIR = 2, LEFT_STEP = 2, COLUMNS = 1;
-
-  static inline const float *factor(const float *x) { return x; }
-  static inline Pair load(const uint16_t *at) {
-    Pair pair;
-    for (int i = 0; i < 4; ++i) {
-      pair.even[i] = from_bf16(at[2 * i]);
-      pair.odd[i] = from_bf16(at[2 * i + 1]);
-    }
-    return pair;
-  }
-  static inline Four dot(Four sum, Pair right, const float *left) {
-    return right.odd * left[1] + (right.even * left[0] + sum);
-  }
-  static inline void take(const uint16_t *from, float *to, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) to[i] = from_bf16(from[i]);
-  }
-  static inline void narrow(const float *from, uint16_t *to, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) to[i] = to_bf16(from[i]);
-  }
-};
-
-struct WidenedF16 : Widened {
-  using T = uint16_t;
-  using Right = Four;
-  static constexpr int PAIR = 1, LEFT_STEP = 1, COLUMNS = 2;
-
-  static inline Four load(const uint16_t *at) {
-    return Four{from_f16(at[0]), from_f16(at[1]), from_f16(at[2]), from_f16(at[3])};
-  }
-  static inline Four dot(Four sum, Four right, Four left) { return right * left + sum; }
-  static inline void take(const uint16_t *from, float *to, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) to[i] = from_f16(from[i]);
-  }
-  static inline void narrow(const float *from, uint16_t *to, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) to[i] = to_f16(from[i]);
-  }
-};
-
-struct PlainF32 : Widened {
-  using T = float;
-  using Right = Four;
-  static constexpr int PAIR = 1, LEFT_STEP = 1, COLUMNS = 2;
-
-  static inline Four load(const float *at) { return Vectors::load(at); }
-  static inline Four dot(Four sum, Four right, Four left) { return right * left + sum; }
-  static inline void take(const float *from, float *to, int64_t count) { std::memcpy(to, from, size_t(count) * 4); }
-  static inline void narrow(const float *from, float *to, int64_t count) { std::memcpy(to, from, size_t(count) * 4); }
-};
+inline Two<Vectors> Vectors::load_bf16(const uint16_t *at) { return pairs(at, from_bf16); }
+inline Two<Vectors> Vectors::load_fp8(const uint8_t *at) { return pairs(at, from_fp8); }
+inline Two<Vectors> Vectors::load_int8(const uint8_t *at) {
+  return pairs(at, [](uint8_t x) { return float(int8_t(x)); });
+}
 
 }  // namespace
 
-const Kernels kernels_portable = kernels<Vectors, WidenedBf16, WidenedF16, PlainF32>();
+const Kernels kernels_portable = kernels_widened<Vectors>();
 
 }  // namespace quire::attention

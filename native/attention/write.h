@@ -6,10 +6,12 @@
 namespace quire::attention {
 
 struct NewTokens {
-  const void *keys, *values;  // rows of [num_kv_heads, head_size], of the cache's type
+  const void *keys, *values;  // rows of [num_kv_heads, head_size], of the cache's type or of `type`
   int64_t key_stride, value_stride;  // from row to row, in numbers
   const int64_t *slots;
   int64_t count;
+  Type type = BF16;                  // their own, where the cache's has eight bits
+  const Kernels *kernels = nullptr;  // what rounds to eight bits
 };
 
 // Tokens first..last of one KV head. Writes no number but theirs, so that threads may share a block.

@@ -19,10 +19,13 @@ from torch import Tensor
 
 from quire.errors import ConfigError
 from quire.layers.batch import KVLayer, RowSpans
+from quire.ops.eight_bits import head_size_of, is_eight_bits
 from quire.ops.native import find_native
 
-_TYPES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}
+_QUERY_TYPES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}
+_TYPES = {**_QUERY_TYPES, torch.float8_e4m3fn: 3, torch.int8: 4}
 """As native/attention/attention.h numbers them."""
+_MAX_EIGHT_BIT_HEAD = 1024
 
 
 class Backend:
@@ -50,7 +53,8 @@ class Backend:
         """
         cache = self._caches.of(kv)
         expected = (slots_T.shape[0], *cache.heads)
-        if k_TGD.shape != expected or v_TGD.shape != expected or not k_TGD.dtype == v_TGD.dtype == cache.dtype:
+        number_type = cache.takes.get(k_TGD.dtype)
+        if k_TGD.shape != expected or v_TGD.shape != expected or number_type is None or v_TGD.dtype != k_TGD.dtype:
             raise ValueError(
                 f"Keys {_said(k_TGD)} and values {_said(v_TGD)} do not fit {slots_T.shape[0]} slots of a cache of "
                 f"{_said(kv.keys)}."
@@ -65,6 +69,7 @@ class Backend:
             k_TGD.stride(0),
             v_TGD.data_ptr(),
             v_TGD.stride(0),
+            number_type,
             slots_T.data_ptr(),
             expected[0],
         )
@@ -99,17 +104,19 @@ class Plan:
         num_heads = q_THD.shape[1]
         if self._shape != (num_heads, *cache.heads):
             self._schedule_for(num_heads, *cache.heads)
-        if q_THD.shape != (self.rows.starts[-1], num_heads, cache.heads[1]) or q_THD.dtype != cache.dtype:
+        query_type = cache.takes.get(q_THD.dtype)
+        if q_THD.shape != (self.rows.starts[-1], num_heads, cache.heads[1]) or query_type is None:
             raise ValueError(
                 f"Queries {_said(q_THD)} do not fit {self.rows.starts[-1]} tokens over a cache of {_said(kv.keys)}."
             )
         q_THD = _with_whole_rows(q_THD)
-        out_THD = torch.empty(q_THD.shape, dtype=cache.dtype)
+        out_THD = torch.empty(q_THD.shape, dtype=q_THD.dtype)
         self.kernels.attention(
             self._held[1].data_ptr(),
             *cache.numbers,
             q_THD.data_ptr(),
             q_THD.stride(0),
+            query_type,
             out_THD.data_ptr(),
             num_heads,
             self.table_RB.data_ptr(),
@@ -137,12 +144,12 @@ class Plan:
 class _Cache:
     """What a kernel is told about one layer's KV.
 
-    ``heads``: their number and size. ``numbers``: arguments that every kernel takes. ``kv`` is held, so that the
-    addresses stay true.
+    ``heads``: their number and size. ``numbers``: arguments that every kernel takes. ``takes``: types of queries and
+    new keys, which are the cache's own unless that has eight bits. ``kv`` is held, so that the addresses stay true.
     """
 
     kv: KVLayer
-    dtype: torch.dtype
+    takes: dict[torch.dtype, int]
     num_blocks: int
     heads: tuple[int, int]
     numbers: tuple[int, ...]
@@ -163,16 +170,23 @@ class _Caches:
         keys, values = kv.keys, kv.values
         if keys.dtype not in _TYPES or keys.device.type != "cpu":
             raise ConfigError(
-                f"--attention-backend cpu takes bfloat16, float16 and float32 in this machine's memory, not "
-                f"{_said(keys)} on {keys.device}; choose --attention-backend torch_sdpa."
+                f"--attention-backend cpu takes bfloat16, float16, float32, fp8 (e4m3) and int8 in this machine's "
+                f"memory, not {_said(keys)} on {keys.device}; choose --attention-backend torch_sdpa."
             )
         if keys.shape != values.shape or keys.dtype != values.dtype:
             raise ValueError(f"Keys {_said(keys)} and values {_said(values)} are not two planes of one cache.")
         if not keys.is_contiguous() or not values.is_contiguous():
             raise ValueError(f"The planes of a cache must be contiguous; keys have strides {keys.stride()}.")
-        num_blocks, block_size, num_kv_heads, head_size = keys.shape
-        numbers = (keys.data_ptr(), values.data_ptr(), block_size, num_kv_heads, head_size, _TYPES[keys.dtype])
-        made = self._known[id(kv)] = _Cache(kv, keys.dtype, num_blocks, (num_kv_heads, head_size), numbers)
+        num_blocks, block_size, num_kv_heads, _ = keys.shape
+        head_size, type_ = head_size_of(keys), _TYPES[keys.dtype]
+        takes = _QUERY_TYPES if is_eight_bits(keys.dtype) else {keys.dtype: type_}
+        if is_eight_bits(keys.dtype) and head_size > _MAX_EIGHT_BIT_HEAD:
+            raise ConfigError(
+                f"KV in eight bits takes heads of up to {_MAX_EIGHT_BIT_HEAD} numbers, not {head_size}; leave "
+                "--kv-cache-dtype out."
+            )
+        numbers = (keys.data_ptr(), values.data_ptr(), block_size, num_kv_heads, head_size, type_)
+        made = self._known[id(kv)] = _Cache(kv, takes, num_blocks, (num_kv_heads, head_size), numbers)
         return made
 
 

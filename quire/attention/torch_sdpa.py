@@ -1,7 +1,8 @@
 """Attention in plain torch: the oracle that every other backend is compared with.
 
 Rows with one query are gathered together and padded; rows with more go one by one, in tiles of queries so that masks
-stay small. Keys are never repeated for the query heads that share them.
+stay small. Keys are never repeated for the query heads that share them. KV of eight bits is widened to float32, in
+which its queries are then computed too.
 
 Memory: beside q, k, v and the result, one copy of the KV of a gather (``MAX_GATHERED`` tokens, or one longer row) and
 masks of at most ``TILE`` times the longest row.
@@ -22,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from quire.layers.batch import KVLayer, RowSpans
+from quire.ops.eight_bits import is_eight_bits, narrowed, widened
 
 TILE = 256
 """Queries whose scores are computed together."""
@@ -34,11 +36,14 @@ class Backend:
 
     def write(self, k_TGD: Tensor, v_TGD: Tensor, kv: KVLayer, slots_T: Tensor) -> None:
         num_slots, heads = kv.keys.shape[0] * kv.keys.shape[1], kv.keys.shape[2:]
-        kv.keys.view(num_slots, *heads).index_copy_(0, slots_T, k_TGD)
-        kv.values.view(num_slots, *heads).index_copy_(0, slots_T, v_TGD)
+        if is_eight_bits(kv.keys.dtype):
+            k_TGD, v_TGD = (narrowed(x, kv.keys.dtype).view(torch.int8) for x in (k_TGD, v_TGD))
+        _plain(kv.keys).view(num_slots, *heads).index_copy_(0, slots_T, k_TGD)
+        _plain(kv.values).view(num_slots, *heads).index_copy_(0, slots_T, v_TGD)
 
     def plan(self, rows: RowSpans, table_RB: Tensor, kv: KVLayer, *, window: int | None) -> Plan:
-        drafting = _Drafting(rows, table_RB, kv.block_size, window, kv.keys.dtype)
+        dtype = torch.float32 if is_eight_bits(kv.keys.dtype) else kv.keys.dtype
+        drafting = _Drafting(rows, table_RB, kv.block_size, window, dtype)
         singles = [row for row in range(rows.num_rows) if rows.num_queries(row) == 1]
         longer = [row for row in range(rows.num_rows) if rows.num_queries(row) > 1]
         gathers = [drafting.gather(group) for group in drafting.grouped(singles)]
@@ -114,6 +119,8 @@ class Plan:
     scratch: KVLayer
 
     def attend(self, q_THD: Tensor, kv: KVLayer, *, scale: float, soft_cap: float | None) -> Tensor:
+        if is_eight_bits(kv.keys.dtype) and q_THD.dtype != torch.float32:
+            return self.attend(q_THD.float(), kv, scale=scale, soft_cap=soft_cap).to(q_THD.dtype)
         q_THD = q_THD.contiguous()
         out_THD = torch.empty_like(q_THD)
         for gather in self.gathers:
@@ -124,9 +131,14 @@ class Plan:
 
     def _copied(self, kv: KVLayer, blocks: Tensor) -> KVLayer:
         keys, values = self.scratch.keys[: len(blocks)], self.scratch.values[: len(blocks)]
-        return KVLayer(
-            torch.index_select(kv.keys, 0, blocks, out=keys), torch.index_select(kv.values, 0, blocks, out=values)
-        )
+        torch.index_select(_plain(kv.keys), 0, blocks, out=_plain(keys))
+        torch.index_select(_plain(kv.values), 0, blocks, out=_plain(values))
+        return KVLayer(widened(keys), widened(values)) if is_eight_bits(keys.dtype) else KVLayer(keys, values)
+
+
+def _plain(x: Tensor) -> Tensor:
+    """A type of eight bits as plain bytes, for which torch has every operation."""
+    return x.view(torch.int8) if is_eight_bits(x.dtype) else x
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float, soft_cap: float | None) -> Tensor:

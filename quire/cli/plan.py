@@ -47,6 +47,7 @@ def _record(decided: Decided) -> dict[str, object]:
     record["model"] = decided.card.path
     record["model_type"] = decided.card.model_type
     record["dtype"] = decided.worker.dtype
+    record["kv_dtype"] = _kv_dtype(decided)
     record["quantization"] = decided.worker.quantization
     record["num_parameters"] = decided.card.num_parameters
     record["max_num_seqs"] = decided.scheduler.max_num_seqs
@@ -68,6 +69,7 @@ def _table(decided: Decided) -> str:
         ("activations", f"{in_bytes(plan.activation_bytes)} for {_step(decided)}"),
         ("process", in_bytes(plan.overhead_bytes)),
         ("KV", f"{in_bytes(plan.kv_bytes)}: {plan.num_blocks} blocks of {plan.block_size} tokens ({kinds})"),
+        ("", f"in {_kv_dtype(decided)}, {in_bytes(plan.bytes_per_block)} a block"),
         ("", f"bounded by {plan.limited_by}"),
         ("total", in_bytes(plan.total_bytes)),
         ("available", f"{in_bytes(plan.available_bytes)} ({plan.memory_limited_by}), {_part(plan)}"),
@@ -75,6 +77,10 @@ def _table(decided: Decided) -> str:
         ("", f"{plan.num_full_sequences} sequences of that length at once"),
     ]
     return "\n".join(f"{name:<12} {value}" for name, value in rows)
+
+
+def _kv_dtype(decided: Decided) -> str:
+    return decided.worker.kv_type or decided.worker.dtype
 
 
 def _step(decided: Decided) -> str:

@@ -33,9 +33,9 @@ class CacheOptions:
     enable_prefix_caching: bool = option(True, "Keep KV of finished requests for prompts that begin alike.")
     kv_cache_dtype: str = option(
         "auto",
-        "Type of the KV; only the model's own so far.",
+        "Type of the KV: auto is the model's own; fp8 and int8 take half of bfloat16's memory.",
         choices=(
-            "auto", "float16", "bfloat16", "float32", "fp8", "fp8_e4m3", "fp8_e5m2", "fp8_inc", "fp8_ds_mla", "nvfp4",
-            "int8_per_token_head", "int4_per_token_head", "fp8_per_token_head",
+            "auto", "float16", "bfloat16", "float32", "fp8", "fp8_e4m3", "int8", "int8_per_token_head", "fp8_e5m2",
+            "fp8_inc", "fp8_ds_mla", "nvfp4", "int4_per_token_head", "fp8_per_token_head",
         ),
     )  # fmt: skip

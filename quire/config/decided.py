@@ -16,6 +16,8 @@ from msgspec import Struct, field
 from quire.config.keys import ApiKey
 
 DType = Literal["bfloat16", "float16", "float32"]
+KVType = Literal["fp8_e4m3", "int8_per_token_head"]
+"""Types of KV that are not a model's own."""
 LoadFormat = Literal["safetensors", "dummy"]
 LinearBackend = Literal["native", "torch"]
 Policy = str
@@ -77,6 +79,8 @@ class WorkerConfig(Struct, frozen=True):
     max_model_len: int
     attention_backend: str = "torch_sdpa"
     linear_backend: LinearBackend = "torch"
+    kv_type: KVType | None = None
+    """None: KV in the model's own type."""
     quantization: str | None = None
     """Name of a file on the shelf quant; None: weights in the model's own type."""
     packed_cache: str = ""

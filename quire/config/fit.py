@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from quire.config.card import Card
-from quire.config.decided import DType, KVLayout, LinearBackend
+from quire.config.decided import DType, KVLayout, KVType, LinearBackend
 from quire.config.kv_layout import blocks_for, tokens_for
 from quire.config.quantization import Form, Scheme
 from quire.config.units import in_bytes
@@ -41,6 +41,7 @@ class Kernels(Struct, frozen=True):
     linear_backend: LinearBackend = "torch"
     num_threads: int = 1
     scheme: Scheme | None = None
+    kv_type: KVType | None = None
 
 
 class Demand(Struct, frozen=True):
@@ -150,6 +151,8 @@ def _attention_bytes(demand: Demand, max_model_len: int) -> int:
     card, element = demand.card, ELEMENT_BYTES[demand.dtype]
     kept = max(max_model_len, min(_GATHERED_TOKENS, demand.max_num_seqs * max_model_len))
     gathered = 2 * kept * card.num_kv_heads * card.head_size * element
+    if demand.kernels.kv_type is not None:  # and once more in float32
+        gathered += 2 * kept * card.num_kv_heads * card.head_size * 4
     queries = min(_QUERY_TILE, demand.max_num_batched_tokens)
     mask = queries * (max_model_len + queries) * element
     if card.config.get("attn_logit_softcapping") is None:
@@ -165,7 +168,8 @@ def _native_attention_bytes(demand: Demand, max_model_len: int) -> int:
     threads = max(1, demand.kernels.num_threads)
     width = -(-demand.card.head_size // 16) * 16
     state = 4 * (_TILE_ROWS * (width + 16) + 64)
-    scratch = 4 * (_TILE_ROWS * (width + 2 * _STEP_TOKENS) + (2 * _STEP_TOKENS + 16) * width) + 2 * state + 4096
+    tile, copies = _TILE_ROWS * (width + 2 * _STEP_TOKENS + 2), (4 * _STEP_TOKENS + 16) * (width + 1)
+    scratch = 4 * (tile + copies) + 2 * state + 4096
     # A tile is shared when it costs over half of a piece, and there are four pieces a thread.
     shared = 0 if threads == 1 else 2 * 4 * threads * (-(-max_model_len // _CHUNK_TOKENS) + 1)
     return threads * scratch + shared * state

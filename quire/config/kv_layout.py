@@ -1,14 +1,14 @@
 """How a model's KV lies in blocks of one pool, and how many blocks a sequence needs: arithmetic only.
 
 Not here: which block is free (kvcache/), how many blocks the memory takes (fit.py).
-Door: lay_out, blocks_for, tokens_for.
+Door: head_bytes, lay_out, blocks_for, tokens_for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from quire.config.decided import KVGroup, KVLayout
+from quire.config.decided import DType, KVGroup, KVLayout, KVType
 from quire.errors import ConfigError
 
 MAX_PADDING = 0.15
@@ -16,6 +16,20 @@ MAX_PADDING = 0.15
 
 COST_OF_A_GROUP = 0.02
 """Padding that one group less is worth: each group has its own table for every row of every step."""
+
+_NUMBER_BYTES: dict[DType | KVType, int] = {
+    "bfloat16": 2,
+    "float16": 2,
+    "float32": 4,
+    "fp8_e4m3": 1,
+    "int8_per_token_head": 1,
+}
+_SCALE_BYTES = 4
+
+
+def head_bytes(head_size: int, type_: DType | KVType) -> int:
+    """Bytes of one token's key (or value) in one KV head, its scale included."""
+    return head_size * _NUMBER_BYTES[type_] + (_SCALE_BYTES if type_ == "int8_per_token_head" else 0)
 
 
 def lay_out(layer_windows: Sequence[int | None], *, block_size: int, bytes_per_token_layer: int) -> KVLayout:
@@ -25,7 +39,7 @@ def lay_out(layer_windows: Sequence[int | None], *, block_size: int, bytes_per_t
     whose padding is at most MAX_PADDING the one with the least padding and groups is taken (see COST_OF_A_GROUP). Full
     attention comes first, then windows in rising order.
 
-    Units:   ``bytes_per_token_layer`` = 2 (key, value) x KV heads x head size x bytes of an element.
+    Units:   ``bytes_per_token_layer`` = 2 (key, value) x KV heads x head_bytes.
     Raises:  ConfigError when there is no layer or a number is not positive.
     """
     if not layer_windows:

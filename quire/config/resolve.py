@@ -15,15 +15,15 @@ from msgspec import Struct
 from quire import plugins
 from quire.config.asked import Asked, EngineOptions
 from quire.config.card import Card, read_card
+from quire.config.decide_kv import decide_kv
 from quire.config.decide_quantization import decide_packed_cache, decide_quantization, scheme_of
 from quire.config.decide_server import decide_server
 from quire.config.decide_text import decide_text
 from quire.config.decided import DType, KVConfig, KVLayout, LinearBackend, SchedulerConfig, WorkerConfig
 from quire.config.env import Env, read_env
-from quire.config.fit import ELEMENT_BYTES, Demand, Kernels, MemoryPlan, Room, fit
+from quire.config.fit import Demand, Kernels, MemoryPlan, Room, fit
 from quire.config.fixed import FixedOptions
 from quire.config.hub import Source, locate
-from quire.config.kv_layout import lay_out
 from quire.config.ledger import Ledger
 from quire.config.machine import Machine, read_machine
 from quire.config.model import AUTO
@@ -89,9 +89,9 @@ def _resolve(options: EngineOptions, usage: Usage, machine: Machine, env: Env) -
     max_num_seqs, max_num_batched_tokens = _step_bounds(options, usage, ledger)
     quantization = decide_quantization(options.model.quantization, card, ledger)
     packed_cache, packed_cache_bytes = decide_packed_cache(options, env, ledger)
-    layout = _layout(options, card, dtype)
+    kv_type, layout = decide_kv(options, card, dtype, plugins.load("platforms", device.name).KV_TYPES, ledger)
     scheme = scheme_of(quantization)
-    kernels = Kernels(device.attention_backend, device.linear_backend, device.num_threads, scheme)
+    kernels = Kernels(device.attention_backend, device.linear_backend, device.num_threads, scheme, kv_type)
     plan = _fit(options, card, dtype, layout, (max_num_seqs, max_num_batched_tokens), machine, kernels)
     _note_memory(options, card, plan, ledger)
     if options.scheduler.scheduling_policy not in plugins.names("scheduler.policies"):
@@ -124,6 +124,7 @@ def _resolve(options: EngineOptions, usage: Usage, machine: Machine, env: Env) -
         max_model_len=plan.max_model_len,
         attention_backend=device.attention_backend,
         linear_backend=device.linear_backend,
+        kv_type=kv_type,
         quantization=quantization,
         packed_cache=packed_cache,
         packed_cache_bytes=packed_cache_bytes,
@@ -246,12 +247,6 @@ def _dtype(options: EngineOptions, card: Card, device: Device, ledger: Ledger) -
         ledger.note("dtype", dtype, kept)
     if dtype not in device.dtypes:
         raise ConfigError(f"--dtype {dtype} cannot be had on {device.name}; it computes in {', '.join(device.dtypes)}.")
-    kv_dtype = options.cache.kv_cache_dtype
-    if kv_dtype not in ("auto", dtype):
-        raise UnsupportedFlag(
-            f"--kv-cache-dtype {kv_dtype} is not served yet: KV is kept in the model's type, {dtype}."
-        )
-    ledger.note("kv_cache_dtype", dtype, "the model's type")
     return dtype
 
 
@@ -274,15 +269,6 @@ def _step_bounds(options: EngineOptions, usage: Usage, ledger: Ledger) -> tuple[
     ledger.note("max_num_seqs", seqs, "asked for" if asked_seqs else seqs_reason)
     ledger.note("max_num_batched_tokens", tokens, "asked for" if asked_tokens else tokens_reason)
     return seqs, tokens
-
-
-def _layout(options: EngineOptions, card: Card, dtype: DType) -> KVLayout:
-    asked = options.model.max_model_len
-    longest = card.max_model_len if asked in (None, AUTO) else asked or 0
-    # A window that no context fills is no window; without it more layers share a block table.
-    windows = [None if window is None or window >= longest else window for window in card.layer_windows]
-    size = 2 * card.num_kv_heads * card.head_size * ELEMENT_BYTES[dtype]
-    return lay_out(windows, block_size=options.cache.block_size, bytes_per_token_layer=size)
 
 
 def _fit(

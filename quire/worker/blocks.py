@@ -4,7 +4,7 @@ Not here: which block holds what (kvcache/), attention over blocks (attention/).
 Door: KVBlocks.
 """
 
-# Shapes: P planes of a block, N blocks, S tokens of a block, G KV heads, D head size.
+# Shapes: P planes of a block, N blocks, S tokens of a block, G KV heads, D stored width of a head.
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from quire.config.card import Card
 from quire.config.decided import WorkerConfig
 from quire.core.step import BlockCopy
 from quire.layers.batch import KVLayer
+from quire.ops.eight_bits import stored_dtype, stored_width
 from quire.worker.memory import require_bytes
 
 
@@ -33,8 +34,9 @@ class KVBlocks:
         Raises: DoesNotFit, with the numbers, when the device has not enough free memory for it.
         """
         layout = config.layout
-        shape = (layout.layers_per_block, config.num_blocks, layout.block_size, card.num_kv_heads, card.head_size)
-        dtype: torch.dtype = getattr(torch, config.dtype)
+        dtype: torch.dtype = getattr(torch, config.dtype) if config.kv_type is None else stored_dtype(config.kv_type)
+        width = stored_width(card.head_size, dtype)
+        shape = (layout.layers_per_block, config.num_blocks, layout.block_size, card.num_kv_heads, width)
         self.num_bytes = 2 * torch.Size(shape).numel() * dtype.itemsize
         require_bytes(self.num_bytes, config.device, f"{config.num_blocks} KV blocks")
         self._keys_PNSGD = _zeros(shape, dtype, config.device)

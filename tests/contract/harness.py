@@ -13,8 +13,10 @@ from torch import Tensor
 
 from quire import plugins
 from quire.config.card import Card
+from quire.config.decided import KVType
 from quire.layers.batch import AttentionBackend, Batch, KVLayer, RowSpans
 from quire.layers.decoder import CausalModel
+from quire.ops.eight_bits import stored_dtype, stored_width
 
 POISON = 0
 
@@ -36,17 +38,16 @@ class Paged:
     card: Card
     block_size: int = 8
     num_blocks: int = 600
+    kv_type: KVType | None = None
     backend: AttentionBackend = field(default_factory=lambda: plugins.load("attention", "torch_sdpa").Backend())
 
     def __post_init__(self) -> None:
         self.windows = sorted(set(self.card.layer_windows), key=lambda window: window or 0)
         self.group_of_layer = tuple(self.windows.index(window) for window in self.card.layer_windows)
-        shape = (self.num_blocks, self.block_size, self.card.num_kv_heads, self.card.head_size)
-        dtype = self.model.model.norm.weight.dtype
-        self.kv = tuple(
-            KVLayer(torch.full(shape, torch.nan, dtype=dtype), torch.full(shape, torch.nan, dtype=dtype))
-            for _ in self.card.layer_windows
-        )
+        dtype = self.model.model.norm.weight.dtype if self.kv_type is None else stored_dtype(self.kv_type)
+        width = stored_width(self.card.head_size, dtype) * dtype.itemsize
+        shape = (self.num_blocks, self.block_size, self.card.num_kv_heads, width)
+        self.kv = tuple(KVLayer(_all_ones(shape, dtype), _all_ones(shape, dtype)) for _ in self.card.layer_windows)
         # Ids are dealt in a scattered order, so that no test passes because tables happen to be contiguous.
         order = torch.randperm(self.num_blocks - 1, generator=torch.Generator().manual_seed(5)) + 1
         self.free = [order.tolist() for _ in self.windows]
@@ -121,3 +122,8 @@ class Paged:
     def _padded(self, tables: list[list[int]]) -> Tensor:
         width = max(len(table) for table in tables)
         return torch.tensor([table + [POISON] * (width - len(table)) for table in tables], dtype=torch.int32)
+
+
+def _all_ones(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """No number in any type, and no number for a scale."""
+    return torch.full(shape, 0xFF, dtype=torch.uint8).view(dtype)

@@ -12,8 +12,10 @@ from torch import Tensor
 from quire import plugins
 from quire.errors import ConfigError
 from quire.layers.batch import AttentionBackend, KVLayer, RowSpans
+from quire.ops.eight_bits import narrowed, stored_width, widened
 
 POISON = 0
+EIGHT_BITS = (torch.float8_e4m3fn, torch.int8)
 
 
 @pytest.fixture(params=plugins.names("attention"))
@@ -54,20 +56,22 @@ def make_step(
     window: int | None = None,
     soft_cap: float | None = None,
     dtype: torch.dtype = torch.float32,
+    kv_dtype: torch.dtype | None = None,
     seed: int = 0,
 ) -> Step:
     chance = torch.Generator().manual_seed(seed)
     widths = [-(-length // block_size) for length in lengths]
     num_blocks = sum(widths) + 1
     ids = torch.split(torch.randperm(num_blocks - 1, generator=chance) + 1, widths)
-    planes = [torch.full((num_blocks, block_size, kv_heads, head_size), torch.nan, dtype=dtype) for _ in range(2)]
+    planes = [empty_plane(num_blocks, block_size, kv_heads, head_size, kv_dtype or dtype) for _ in range(2)]
     table_RB = torch.full((len(lengths), max(widths)), POISON, dtype=torch.int32)
     new_q, new_k, new_v, slots, expected = [], [], [], [], []
     past: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
     for row, (length, count) in enumerate(zip(lengths, queries, strict=True)):
         k, v = (torch.randn(length, kv_heads, head_size, generator=chance).to(dtype) for _ in range(2))
         q = torch.randn(count, heads, head_size, generator=chance).to(dtype) * 2
-        expected.append(dense(q, k, v, window, soft_cap))
+        stored = (k, v) if kv_dtype is None else (widened(narrowed(x, kv_dtype)) for x in (k, v))
+        expected.append(dense(q, *stored, window, soft_cap))
         places = ids[row][torch.arange(length) // block_size] * block_size + torch.arange(length) % block_size
         before = length - count
         for earlier, values in zip(past, (k, v, places), strict=True):
@@ -91,6 +95,12 @@ def make_step(
         table_RB,
         torch.cat(expected),
     )
+
+
+def empty_plane(num_blocks: int, block_size: int, kv_heads: int, head_size: int, dtype: torch.dtype) -> Tensor:
+    """Whatever is read of it, a number or a scale, is none: in every type all ones is no number."""
+    shape = (num_blocks, block_size, kv_heads, stored_width(head_size, dtype) * dtype.itemsize)
+    return torch.full(shape, 0xFF, dtype=torch.uint8).view(dtype)
 
 
 def dense(q: Tensor, k: Tensor, v: Tensor, window: int | None, soft_cap: float | None) -> Tensor:
@@ -166,12 +176,50 @@ def test_half_precision_is_near(
     assert float((found - step.expected_THD).abs().max()) < tolerance
 
 
+@pytest.mark.parametrize("kv_dtype", EIGHT_BITS, ids=str)
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize(("window", "soft_cap"), [(None, None), (5, None), (24, 2.0)])
+def test_keys_in_eight_bits_are_what_they_were_rounded_to(
+    backend: AttentionBackend, kv_dtype: torch.dtype, mix: str, window: int | None, soft_cap: float | None
+) -> None:
+    step = make_step(*MIXES[mix], window=window, soft_cap=soft_cap, block_size=16, kv_dtype=kv_dtype)
+    found = run(backend, step, window=window, soft_cap=soft_cap)
+    assert float((found - step.expected_THD).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("kv_dtype", EIGHT_BITS, ids=str)
+@pytest.mark.parametrize(("heads", "kv_heads", "head_size"), [(4, 4, 64), (4, 1, 24), (6, 2, 128), (1, 1, 7)])
+@pytest.mark.parametrize("block_size", [1, 4, 16, 32])
+def test_any_heads_and_blocks_in_eight_bits_equal_the_dense_computation(
+    backend: AttentionBackend, kv_dtype: torch.dtype, heads: int, kv_heads: int, head_size: int, block_size: int
+) -> None:
+    shape = {"heads": heads, "kv_heads": kv_heads, "head_size": head_size, "block_size": block_size}
+    step = make_step(*MIXES["mix"], **shape, kv_dtype=kv_dtype)
+    assert float((run(backend, step) - step.expected_THD).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("kv_dtype", EIGHT_BITS, ids=str)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 3e-2), (torch.float16, 4e-3)])
+def test_queries_of_half_precision_over_keys_in_eight_bits_are_near(
+    backend: AttentionBackend, kv_dtype: torch.dtype, dtype: torch.dtype, tolerance: float
+) -> None:
+    """As near as over keys of their own type: what eight bits lose is in what is expected."""
+    step = make_step(*MIXES["mix"], dtype=dtype, kv_dtype=kv_dtype, block_size=16)
+    found = run(backend, step)
+    assert found.dtype == dtype
+    assert float((found - step.expected_THD).abs().max()) < tolerance
+
+
+@pytest.mark.parametrize("kv_dtype", [None, *EIGHT_BITS], ids=str)
 @pytest.mark.parametrize("window", [None, 24])
-def test_a_row_that_is_all_nan_harms_no_other(backend: AttentionBackend, window: int | None) -> None:
-    step = make_step(*MIXES["mix"], window=window)
+def test_a_row_that_is_all_nan_harms_no_other(
+    backend: AttentionBackend, window: int | None, kv_dtype: torch.dtype | None
+) -> None:
+    step = make_step(*MIXES["mix"], window=window, block_size=16, kv_dtype=kv_dtype)
     poisoned = slice(step.rows.starts[3], step.rows.starts[4])
     step.q_THD[poisoned] = step.k_TGD[poisoned] = step.v_TGD[poisoned] = torch.nan
     found = run(backend, step, window=window)
+    assert found[poisoned].isnan().all()
     found[poisoned] = step.expected_THD[poisoned] = 0.0
     assert float((found - step.expected_THD).abs().max()) < 1e-5
 

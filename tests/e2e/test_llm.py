@@ -64,6 +64,8 @@ def assert_same(found: RequestOutput, expected: RequestOutput, tolerance: float 
         pytest.param("mistral", PLAIN_TORCH, 1e-3, id="mistral, plain torch"),
         pytest.param("llama", KERNELS, 0.0, id="llama, kernels, to the last bit", marks=has_kernels),
         pytest.param("gemma3_text", KERNELS, 0.0, id="gemma3, kernels, to the last bit", marks=has_kernels),
+        pytest.param("llama", KERNELS | {"kv_cache_dtype": "fp8"}, 0.0, id="llama, fp8 KV", marks=has_kernels),
+        pytest.param("gemma3_text", KERNELS | {"kv_cache_dtype": "int8"}, 0.0, id="gemma3, int8 KV", marks=has_kernels),
     ],
 )
 def test_a_request_gets_the_same_alone_in_a_crowd_cached_and_preempted(

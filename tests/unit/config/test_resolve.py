@@ -177,8 +177,36 @@ def test_float16_is_not_for_models_that_overflow_in_it(tmp_path: Path, model_typ
 
 def test_kv_is_kept_in_the_models_type(model: Path) -> None:
     assert decide(model, kv_cache_dtype="bfloat16").worker.dtype == "bfloat16"
-    with pytest.raises(UnsupportedFlag, match="--kv-cache-dtype fp8 is not served yet"):
-        decide(model, kv_cache_dtype="fp8")
+    assert decide(model, kv_cache_dtype="bfloat16").worker.kv_type is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "kv_type", "of_a_head"),
+    [
+        ("auto", None, 2 * 16),
+        ("fp8", "fp8_e4m3", 16),
+        ("fp8_e4m3", "fp8_e4m3", 16),
+        ("int8", "int8_per_token_head", 16 + 4),
+        ("int8_per_token_head", "int8_per_token_head", 16 + 4),
+    ],
+)
+def test_kv_in_eight_bits_takes_as_many_bytes_as_it_says(
+    model: Path, asked: str, kv_type: str | None, of_a_head: int
+) -> None:
+    decided = decide(model, kv_cache_dtype=asked)
+    card, layout = decided.card, decided.worker.layout
+    assert card.head_size == 16 and decided.worker.kv_type == kv_type
+    of_a_token = 2 * card.num_kv_heads * of_a_head
+    assert layout.bytes_per_block == layout.block_size * layout.layers_per_block * of_a_token
+    assert decided.plan.kv_bytes == decided.plan.num_blocks * layout.bytes_per_block
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"), [("fp8_e5m2", "take fp8"), ("float32", "fp8 or int8"), ("nvfp4", "fp8 or int8")]
+)
+def test_other_types_of_kv_are_refused_with_the_reason(model: Path, asked: str, reason: str) -> None:
+    with pytest.raises(UnsupportedFlag, match=f"--kv-cache-dtype {asked} is not served: .*{reason}"):
+        decide(model, kv_cache_dtype=asked)
 
 
 def test_the_device_and_its_backend_come_from_the_shelves(model: Path) -> None:

@@ -6,7 +6,6 @@ here for all that this machine has.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,13 +17,35 @@ from quire.attention import cpu
 from quire.attention.torch_sdpa import Backend as Oracle
 from quire.errors import ConfigError
 from quire.layers.batch import KVLayer, RowSpans
+from quire.ops.eight_bits import narrowed, stored_width, widened
 from quire.ops.native import find_native
 
 pytestmark = pytest.mark.skipif(find_native() is None, reason="Quire was installed without native kernels")
 
 ISAS = ("portable", "avx2", "avx512", "avx512bf16")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+FP8, INT8 = torch.float8_e4m3fn, torch.int8
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+
+
+@dataclass(frozen=True)
+class Types:
+    """Of queries and of the KV; None: the same."""
+
+    query: torch.dtype
+    stored: torch.dtype | None = None
+
+    def __str__(self) -> str:
+        return "-".join(str(x).removeprefix("torch.") for x in (self.query, self.stored) if x is not None)
+
+
+EIGHT_BITS = (
+    Types(torch.bfloat16, FP8),
+    Types(torch.bfloat16, INT8),
+    Types(torch.float16, FP8),
+    Types(torch.float32, INT8),
+)
+TYPES = (*(Types(dtype) for dtype in DTYPES), *EIGHT_BITS)
 
 
 @pytest.fixture(params=ISAS)
@@ -61,13 +82,19 @@ class Heads:
         return tuple(numbers.to(dtype).split([self.query, self.kv, self.kv], dim=1))  # type: ignore[return-value]
 
 
+def empty_plane(num_blocks: int, block_size: int, heads: Heads, types: Types) -> Tensor:
+    """All ones: no number in any type, and no number for a scale."""
+    dtype = types.stored or types.query
+    shape = (num_blocks, block_size, heads.kv, stored_width(heads.size, dtype) * dtype.itemsize)
+    return torch.full(shape, 0xFF, dtype=torch.uint8).view(dtype)
+
+
 class Cache:
     """Scattered blocks of one layer, NaN where nothing was written; block 0 stays so."""
 
-    def __init__(self, heads: Heads, dtype: torch.dtype, block_size: int, num_tokens: int, window: int | None) -> None:
+    def __init__(self, heads: Heads, types: Types, block_size: int, num_tokens: int, window: int | None) -> None:
         num_blocks = 1 + -(-num_tokens // block_size)
-        shape = (num_blocks, block_size, heads.kv, heads.size)
-        self.kv = KVLayer(torch.full(shape, math.nan, dtype=dtype), torch.full(shape, math.nan, dtype=dtype))
+        self.kv = KVLayer(*(empty_plane(num_blocks, block_size, heads, types) for _ in range(2)))
         self.backend = cpu.Backend()
         self.free = (torch.randperm(num_blocks - 1, generator=torch.Generator().manual_seed(7)) + 1).tolist()
         self.window = window
@@ -116,16 +143,16 @@ def alone(
     length: int,
     chunks: Sequence[int],
     heads: Heads,
-    dtype: torch.dtype,
+    types: Types,
     *,
     block_size: int = 16,
     window: int | None = None,
     soft_cap: float | None = None,
 ) -> Tensor:
     """All results of one sequence that is computed in chunks of these sizes, the last one repeated."""
-    cache = Cache(heads, dtype, block_size, length, window)
+    cache = Cache(heads, types, block_size, length, window)
     cache.soft_cap = soft_cap
-    sequence = Tokens(heads.draw(length, dtype, seed=length), [])
+    sequence = Tokens(heads.draw(length, types.query, seed=length), [])
     found, left = [], list(chunks)
     while sequence.computed < length:
         size = left.pop(0) if len(left) > 1 else left[0]
@@ -138,30 +165,31 @@ def assert_same(found: Tensor, expected: Tensor) -> None:
     assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("types", TYPES, ids=str)
 @pytest.mark.parametrize(("window", "soft_cap"), [(None, None), (None, 3.0), (40, None), (100, 5.0)])
 def test_decoding_is_bit_equal_to_prefill_however_it_is_chunked(
-    isa: str, dtype: torch.dtype, window: int | None, soft_cap: float | None
+    isa: str, types: Types, window: int | None, soft_cap: float | None
 ) -> None:
     heads, length = Heads(size=16), 203
-    whole = alone(length, [length], heads, dtype, window=window, soft_cap=soft_cap)
+    whole = alone(length, [length], heads, types, window=window, soft_cap=soft_cap)
     for chunks in ([1], [7], [64], [130, 1], [50, 33, 70, 1]):
-        assert_same(alone(length, chunks, heads, dtype, window=window, soft_cap=soft_cap), whole)
+        assert_same(alone(length, chunks, heads, types, window=window, soft_cap=soft_cap), whole)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("types", TYPES, ids=str)
 @pytest.mark.parametrize("heads", [Heads(4, 2, 24), Heads(3, 1, 64), Heads(4, 4, 80), Heads(60, 1, 16)], ids=str)
-def test_no_block_size_changes_a_bit(isa: str, dtype: torch.dtype, heads: Heads) -> None:
-    expected = alone(150, [70, 40, 1], heads, dtype, block_size=16)
+def test_no_block_size_changes_a_bit(isa: str, types: Types, heads: Heads) -> None:
+    expected = alone(150, [70, 40, 1], heads, types, block_size=16)
     for block_size in (1, 3, 8, 32, 48, 64, 256):
-        assert_same(alone(150, [70, 40, 1], heads, dtype, block_size=block_size), expected)
+        assert_same(alone(150, [70, 40, 1], heads, types, block_size=block_size), expected)
 
 
-def test_beyond_one_chunk_of_keys_decoding_is_still_bit_equal_to_prefill(isa: str) -> None:
+@pytest.mark.parametrize("types", [Types(torch.bfloat16), Types(torch.bfloat16, INT8)], ids=str)
+def test_beyond_one_chunk_of_keys_decoding_is_still_bit_equal_to_prefill(isa: str, types: Types) -> None:
     """Keys are summed in chunks of 1024, and windows begin in any of them."""
     length = 2180
     for window in (None, 900, 1500):
-        cache = Cache(Heads(size=16), torch.bfloat16, 16, 2 * length + 16, window)
+        cache = Cache(Heads(size=16), types, 16, 2 * length + 16, window)
         qkv = Heads(size=16).draw(length, torch.bfloat16, seed=1)
         prefilled, decoded = Tokens(qkv, []), Tokens(qkv, [])
         whole = torch.cat(cache.run([(prefilled, length)]))
@@ -172,19 +200,19 @@ def test_beyond_one_chunk_of_keys_decoding_is_still_bit_equal_to_prefill(isa: st
         assert_same(torch.cat(found), whole)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_row_does_not_depend_on_the_other_rows(isa: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("types", TYPES, ids=str)
+def test_a_row_does_not_depend_on_the_other_rows(isa: str, types: Types) -> None:
     heads = Heads(6, 2, 48)
     lengths = [1, 2, 63, 64, 65, 128, 200, 40, 41, 90] * 3
     counts = [1, 2, 1, 1, 1, 30, 100, 1, 41, 1] * 3
-    together = Cache(heads, dtype, 16, sum(lengths) + 16 * len(lengths), None)
-    sequences = [Tokens(heads.draw(length, dtype, seed=row), []) for row, length in enumerate(lengths)]
+    together = Cache(heads, types, 16, sum(lengths) + 16 * len(lengths), None)
+    sequences = [Tokens(heads.draw(length, types.query, seed=row), []) for row, length in enumerate(lengths)]
     before = [(s, s.length - count) for s, count in zip(sequences, counts, strict=True) if s.length > count]
     together.run(before)
     found = together.run(list(zip(sequences, counts, strict=True)))
     for row, (length, count) in enumerate(zip(lengths, counts, strict=True)):
-        cache = Cache(heads, dtype, 16, length, None)
-        sequence = Tokens(heads.draw(length, dtype, seed=row), [])
+        cache = Cache(heads, types, 16, length, None)
+        sequence = Tokens(heads.draw(length, types.query, seed=row), [])
         if length > count:
             cache.run([(sequence, length - count)])
         assert_same(found[row], cache.run([(sequence, count)])[0])
@@ -192,13 +220,16 @@ def test_a_row_does_not_depend_on_the_other_rows(isa: str, dtype: torch.dtype) -
 
 @pytest.mark.parametrize("kv_heads", [1, 2])
 @pytest.mark.parametrize("window", [None, 2000])
-def test_threads_change_no_bit_even_where_they_share_a_row(threads: None, kv_heads: int, window: int | None) -> None:
+@pytest.mark.parametrize("types", [Types(torch.bfloat16), *EIGHT_BITS[:2]], ids=str)
+def test_threads_change_no_bit_even_where_they_share_a_row(
+    threads: None, kv_heads: int, window: int | None, types: Types
+) -> None:
     heads = Heads(4, kv_heads, 64)
     qkv = heads.draw(5000, torch.bfloat16, seed=2)
     results = []
     for num_threads in (1, 2, 3, 7, 64):
         torch.set_num_threads(num_threads)
-        cache = Cache(heads, torch.bfloat16, 16, 10_100, window)
+        cache = Cache(heads, types, 16, 10_100, window)
         long, other = Tokens(qkv, []), Tokens(qkv, [])
         cache.run([(long, 4500)])
         cache.run([(long, 90), (other, 30)])
@@ -207,32 +238,58 @@ def test_threads_change_no_bit_even_where_they_share_a_row(threads: None, kv_hea
         assert_same(found, results[0])
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("types", TYPES, ids=str)
 @pytest.mark.parametrize("heads", [Heads(2, 1, 64), Heads(8, 2, 128), Heads(2, 2, 256), Heads(5, 5, 40)], ids=str)
 @pytest.mark.parametrize(("window", "soft_cap"), [(None, None), (70, 20.0)])
 def test_every_instruction_set_agrees_with_the_oracle(
-    isa: str, dtype: torch.dtype, heads: Heads, window: int | None, soft_cap: float | None
+    isa: str, types: Types, heads: Heads, window: int | None, soft_cap: float | None
 ) -> None:
     length = 180
-    found = alone(length, [100, 79, 1], heads, dtype, window=window, soft_cap=soft_cap)
-    q, k, v = (x.float() for x in heads.draw(length, dtype, seed=length))
+    found = alone(length, [100, 79, 1], heads, types, window=window, soft_cap=soft_cap)
+    q, k, v = (x.float() for x in heads.draw(length, types.query, seed=length))
+    if types.stored is not None:
+        k, v = (widened(narrowed(x, types.stored)) for x in (k, v))
     shape = (-(-length // 16), 16, heads.kv, heads.size)
     oracle, kv = Oracle(), KVLayer(torch.zeros(shape), torch.zeros(shape))
     oracle.write(k, v, kv, torch.arange(length))
     table = torch.arange(shape[0], dtype=torch.int32)[None]
     plan = oracle.plan(RowSpans((0, length), (length,)), table, kv, window=window)
     expected = plan.attend(q, kv, scale=heads.size**-0.5, soft_cap=soft_cap)
-    assert float((found.float() - expected).abs().max()) < TOLERANCE[dtype]
+    assert float((found.float() - expected).abs().max()) < TOLERANCE[types.query]
 
 
 def test_scores_of_any_size_give_weights_that_sum_to_one(isa: str) -> None:
     heads, length = Heads(2, 1, 16), 130
     for size in (1e-30, 1e3, 1e18):
         q, k, _ = heads.draw(length, torch.float32, seed=3)
-        cache = Cache(heads, torch.float32, 16, length, None)
+        cache = Cache(heads, Types(torch.float32), 16, length, None)
         sequence = Tokens((q * size, k, torch.ones(length, 1, 16)), [])
         (found,) = cache.run([(sequence, length)])
         assert float((found - 1).abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("stored", [FP8, INT8], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_eight_bits_are_rounded_as_torch_rounds_them(isa: str, dtype: torch.dtype, stored: torch.dtype) -> None:
+    """Every number of 16 bits, or float32 around each border; blocks of one token lie as torch lays them."""
+    if dtype == torch.float32:
+        borders = torch.arange(127, dtype=torch.uint8).view(FP8).float()
+        middles = (borders[1:] + borders[:-1]) / 2
+        near = torch.cat(
+            [borders, middles, borders.nextafter(middles.new_tensor(1e9)), middles.nextafter(-borders[:1])]
+        )
+        tokens = torch.cat([near, near * 1.7, near * 1e-30, near * 1e20, -near])
+        tokens = tokens[: len(tokens) // 32 * 32].view(-1, 2, 16)
+    else:
+        tokens = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype).view(-1, 2, 16)
+    types, slots = Types(dtype, stored), torch.arange(len(tokens))
+    planes = [empty_plane(len(tokens), 1, Heads(size=16), types) for _ in range(4)]
+    cpu.Backend().write(tokens, -tokens, KVLayer(*planes[:2]), slots)
+    Oracle().write(tokens, -tokens, KVLayer(*planes[2:]), slots)
+    for found, expected in zip(planes[:2], planes[2:], strict=True):
+        codes, wanted = (widened(x) for x in (found, expected))
+        assert torch.equal(codes.isnan(), wanted.isnan())
+        assert torch.equal(codes.nan_to_num(), wanted.nan_to_num())
 
 
 def test_parts_of_wider_tensors_are_read_where_they_lie() -> None:
@@ -243,7 +300,7 @@ def test_parts_of_wider_tensors_are_read_where_they_lie() -> None:
     copied = tuple(x.contiguous() for x in split)
     transposed = tuple(x.transpose(0, 1).contiguous().transpose(0, 1) for x in split)
     found = [
-        Cache(heads, torch.bfloat16, 16, length, None).run([(Tokens(x, []), length)])[0]  # type: ignore[arg-type]
+        Cache(heads, Types(torch.bfloat16), 16, length, None).run([(Tokens(x, []), length)])[0]  # type: ignore[arg-type]
         for x in (split, copied, transposed)
     ]
     assert_same(found[1], found[0])
@@ -252,7 +309,7 @@ def test_parts_of_wider_tensors_are_read_where_they_lie() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     heads = Heads()
-    cache = Cache(heads, torch.float32, 16, 64, None)
+    cache = Cache(heads, Types(torch.float32), 16, 64, None)
     q, k, v = heads.draw(4, torch.float32, seed=1)
     slots = torch.arange(4)
     with pytest.raises(ValueError, match="do not fit 4 slots"):
