@@ -9,6 +9,7 @@ import pytest
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from quire.server import protocol
 from quire.server.protocol import MAX_HEAD_BYTES, MAX_URL_BYTES, BoundedProtocol
 from tests.unit.server.site import Site
 
@@ -22,12 +23,16 @@ class Transport(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.is_closed = False
+        self.is_aborted = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += bytes(data)
 
     def close(self) -> None:
         self.is_closed = True
+
+    def abort(self) -> None:
+        self.is_aborted = self.is_closed = True
 
     def is_closing(self) -> bool:
         return self.is_closed
@@ -118,3 +123,68 @@ async def test_a_body_announced_too_large_is_refused_without_asking_for_it() -> 
     await connection.send(head + b"Content-Length: 99999999\r\n\r\n")
     assert connection.statuses() == [413]
     assert connection.transport.is_closed
+
+
+POST = b"POST /v1/completions HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
+
+
+async def until_closed(connection: Connection) -> None:
+    async with asyncio.timeout(5):
+        while not connection.transport.is_closed:
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HEAD_S", "BODY_S", "WRITE_S"):
+        monkeypatch.setattr(protocol, name, 0.01)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(
+    ("packets", "statuses"),
+    [
+        ([], []),
+        ([b"GET /hea"], [408]),
+        ([b"GET /health HTTP/1.1\r\n" + HOST], [408]),
+        ([HEALTH, b"GET /hea"], [200, 408]),
+    ],
+)
+async def test_a_head_that_does_not_become_whole_is_not_waited_for(packets: list[bytes], statuses: list[int]) -> None:
+    connection = Connection()
+    for packet in packets:
+        await connection.send(packet)
+    await until_closed(connection)
+    assert connection.statuses() == statuses
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_body_that_comes_too_slowly_is_refused() -> None:
+    connection = Connection()
+    connection.protocol.data_received(POST + b"x" * 100)
+    await until_closed(connection)
+    assert connection.statuses() == [408]
+    connection.protocol.connection_lost(None)
+
+
+async def test_a_body_that_goes_on_coming_is_waited_for() -> None:
+    connection = Connection()
+    connection.protocol.data_received(POST)
+    for _ in range(4):
+        connection.protocol.data_received(b" " * 1100)
+        connection.protocol._end_body()
+        assert not connection.transport.is_closed
+    connection.protocol._end_body()
+    assert connection.transport.is_closed
+    connection.protocol.connection_lost(None)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_client_that_does_not_read_is_cut_off_and_one_that_reads_again_is_not() -> None:
+    patient, gone = Connection(), Connection()
+    for connection in (patient, gone):
+        await connection.send(HEALTH)
+        connection.protocol.pause_writing()
+    patient.protocol.resume_writing()
+    await until_closed(gone)
+    assert gone.transport.is_aborted and not patient.transport.is_aborted
