@@ -11,12 +11,16 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from msgspec import Struct
 
+from quire.config.decide_threads import decide_threads
+from quire.config.device import DeviceOptions
 from quire.config.env import quiet_hub, read_env
+from quire.config.ledger import Ledger
 from quire.config.machine import read_machine
 from quire.version import __version__
 
@@ -48,7 +52,8 @@ _EXTENSIONS = {
 
 class Facts(Struct, frozen=True):
     """A machine as it is. ``packages`` maps a name to its version, None where it is missing; ``kernels`` names the
-    instructions that Quire's own kernels use here, empty where they were not built."""
+    instructions that Quire's own kernels use here, empty where they were not built; ``nodes`` counts the cores of each
+    node of memory; a worker would have ``num_threads``, kept to ``cpus`` (none: to no processors)."""
 
     quire: str
     python: str
@@ -69,11 +74,19 @@ class Facts(Struct, frozen=True):
     is_offline: bool
     compiler: str
     kernels: str
+    quota: float = 0.0
+    nodes: tuple[int, ...] = ()
+    num_threads: int = 0
+    threads_reason: str = ""
+    cpus: tuple[int, ...] = ()
+    placement_reason: str = ""
 
 
 def find_facts() -> Facts:
     """Look at the machine. Costs a few file reads and at most one short command."""
     machine = read_machine()
+    ledger = Ledger({})
+    threads = decide_threads(DeviceOptions(), machine, read_env(), ledger)
     processor, extensions = _processor(Path("/proc/cpuinfo"))
     cache = _hub_cache()
     return Facts(
@@ -96,14 +109,38 @@ def find_facts() -> Facts:
         is_offline=read_env().is_offline,
         compiler=next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), ""),
         kernels=_kernels(),
+        quota=machine.quota,
+        nodes=tuple(len(cpus) for cpus in machine.topology.nodes.values()),
+        num_threads=threads.number,
+        threads_reason=ledger.decisions[0].reason,
+        cpus=threads.placement.cpus,
+        placement_reason=threads.placement.reason,
     )
 
 
+def openmp_runtimes() -> tuple[bool, tuple[str, ...]]:
+    """Whether torch and Quire's kernels share their threads, and the OpenMP runtimes that they bring. Takes seconds:
+    torch is loaded, in a process of its own.
+    """
+    command = [sys.executable, "-m", "quire.worker.threads"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return True, ()
+    state, *paths = found.stdout.split()
+    return state == "shared", tuple(paths)
+
+
 def _kernels() -> str:
+    flags = sys.getdlopenflags()
+    # The kernels take OpenMP from torch, which is not loaded here; what is never called need not be found.
+    sys.setdlopenflags(os.RTLD_LAZY)
     try:
         return str(importlib.import_module("quire._native").best_isa())
     except ImportError:
         return ""
+    finally:
+        sys.setdlopenflags(flags)
 
 
 def _version(name: str) -> str | None:

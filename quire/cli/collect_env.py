@@ -28,6 +28,6 @@ def run(namespace: argparse.Namespace) -> int:
         return 0
     packages = facts.pop("packages")
     for name, value in [*facts.items(), *packages.items()]:
-        shown = ", ".join(value) or "none" if isinstance(value, list | tuple) else value
+        shown = ", ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else value
         print(f"{name:<18} {'not installed' if shown is None else shown}")
     return 0

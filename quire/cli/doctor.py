@@ -14,6 +14,7 @@ from msgspec import Struct
 from quire.cli._facts import (
     Facts,
     find_facts,
+    openmp_runtimes,
 )
 from quire.config.units import in_bytes
 
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(namespace: argparse.Namespace) -> int:
     """Print the findings; 1 when something keeps Quire from running."""
     findings = examine(find_facts(), is_port_free(namespace.port), namespace.port)
+    findings.append(judge_openmp(*openmp_runtimes()))
     if namespace.json:
         print(
             json.dumps([{field: getattr(one, field) for field in one.__struct_fields__} for one in findings], indent=2)
@@ -60,6 +62,7 @@ def examine(facts: Facts, port_is_free: bool, port: int) -> list[Finding]:
         _python(facts),
         *_packages(facts),
         _processor(facts),
+        _threads(facts),
         _kernels(facts),
         _memory(facts),
         _gpu(facts),
@@ -108,7 +111,7 @@ def _packages(facts: Facts) -> list[Finding]:
 
 def _processor(facts: Facts) -> Finding:
     extensions = ", ".join(facts.extensions) or "no vector extensions known to Quire"
-    text = f"{facts.processor}: {facts.num_cores} of {facts.num_cores_seen} cores usable; {extensions}"
+    text = f"{facts.processor}: {facts.num_cores_seen} processors; {extensions}"
     if "x86" in facts.machine and "avx2" not in facts.extensions:
         return Finding("cpu", text, "without AVX2 it works, but slowly; a newer machine or virtual CPU type helps")
     if "bf16" not in facts.extensions and "x86" in facts.machine:
@@ -116,6 +119,30 @@ def _processor(facts: Facts) -> Finding:
             "cpu", text, "bfloat16 is emulated on this CPU; --dtype float32 may be faster where memory allows"
         )
     return Finding("cpu", text)
+
+
+def _threads(facts: Facts) -> Finding:
+    """Cores, nodes and quota, and what a worker would be given."""
+    nodes = " + ".join(map(str, facts.nodes)) + " cores" if facts.nodes else "cores unknown to /sys"
+    quota = f", quota {facts.quota:g} processors" if facts.quota else ", no quota"
+    where = f"on processors {','.join(map(str, facts.cpus))}" if facts.cpus else "on any of them"
+    text = (
+        f"{nodes} in {max(1, len(facts.nodes))} node{'s' if len(facts.nodes) > 1 else ''} of memory{quota}: "
+        f"{facts.num_threads} threads ({facts.threads_reason}) {where} ({facts.placement_reason})"
+    )
+    return Finding("threads", text)
+
+
+def judge_openmp(is_shared: bool, runtimes: tuple[str, ...]) -> Finding:
+    """Whether torch and the kernels compute with the same threads."""
+    text = ", ".join(runtimes) or "none found"
+    if is_shared:
+        return Finding("openmp", f"one pool of threads: {text}")
+    return Finding(
+        "openmp",
+        f"torch and Quire's kernels each have their own threads: {text}",
+        "a step loses milliseconds; install torch from PyPI or from download.pytorch.org",
+    )
 
 
 def _kernels(facts: Facts) -> Finding:

@@ -90,6 +90,10 @@ class WorkerConfig(Struct, frozen=True):
     """No step is recorded (worker/launch.py)."""
     num_threads: int = 0
     """0: as many as the machine lets this process use."""
+    cpus: tuple[int, ...] = ()
+    """Processors that the worker's threads keep to; none: any."""
+    memory_nodes: tuple[int, ...] = ()
+    """Nodes that its memory should lie on; none: wherever it is first written."""
     seed: int = 0
     """Of dummy weights."""
     logits_processors: tuple[str, ...] = ()

@@ -25,5 +25,10 @@ class DeviceOptions:
         choices=("auto", "native", "torch"),
     )
     num_threads: int = option(
-        0, "Threads of the worker on a CPU; 0: as many as the machine lets it use.", low=0, high=4096
+        0, "Threads of the worker on a CPU; 0: one for each core that the machine lets it use.", low=0, high=4096
+    )
+    cpu_omp_threads_bind: str = option(
+        "auto",
+        "Processors that the worker's threads keep to: a list such as 0-7,16; nobind: any; auto: on a machine with "
+        "several nodes of memory, as few nodes as have enough cores.",
     )

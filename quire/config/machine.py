@@ -1,46 +1,51 @@
 """What this machine lets the process use: memory and cores, cgroup limits included.
 
-Not here: what fits (fit.py), what is wrong with a machine (cli/doctor.py).
+Not here: what fits (fit.py), which processors share a core (topology.py), what is wrong with a machine (cli/doctor.py).
 Door: Machine, read_machine.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from msgspec import Struct
+
+from quire.config.topology import Topology, read_topology
 
 _UNLIMITED = 1 << 60
 """cgroup v1 writes a number near 2^63 for "no limit"."""
 
 
 class Machine(Struct, frozen=True):
-    """Memory in bytes; ``num_cores``: what affinity and the cgroup's quota leave, at least 1."""
+    """Memory in bytes; ``num_cores``: cores that affinity and the cgroup's quota leave, siblings once, at least 1."""
 
     total_bytes: int
     available_bytes: int
     num_cores: int
     limited_by: str = "free memory"
     """What bounds ``available_bytes``: free memory, or a cgroup."""
+    quota: float = 0.0
+    """Processors' worth of time that cgroups allow; 0: no bound."""
+    topology: Topology = Topology()
 
 
-def read_machine(root: Path = Path("/")) -> Machine:
-    """Look at the machine once. ``root`` is where /proc and /sys are."""
+def read_machine(root: Path = Path("/"), allowed: Collection[int] | None = None) -> Machine:
+    """Look at the machine once. ``root``: where /proc and /sys are; ``allowed``: the processors of this process."""
     meminfo = _meminfo(root / "proc/meminfo")
     total = meminfo.get("MemTotal", 0)
     free = meminfo.get("MemAvailable", meminfo.get("MemFree", 0))
-    cores = float(len(os.sched_getaffinity(0)))
+    allowed = os.sched_getaffinity(0) if allowed is None else allowed
+    topology = read_topology(root, allowed)
     limited_by = "free memory"
     for folder in _cgroups(root, "memory"):
         room = _room(folder)
         if room is not None and room < free:
             free, limited_by = room, "the cgroup's limit"
-    for folder in _cgroups(root, "cpu"):
-        quota = _quota(folder)
-        if quota is not None:
-            cores = min(cores, quota)
-    return Machine(total, max(0, free), max(1, int(cores)), limited_by)
+    quotas = [quota for folder in _cgroups(root, "cpu") if (quota := _quota(folder)) is not None]
+    cores = min([topology.num_cores or len(allowed), *map(int, quotas)])
+    return Machine(total, max(0, free), max(1, cores), limited_by, min(quotas, default=0.0), topology)
 
 
 def _meminfo(path: Path) -> dict[str, int]:

@@ -19,6 +19,7 @@ from quire.config.decide_kv import decide_kv
 from quire.config.decide_quantization import decide_packed_cache, decide_quantization, scheme_of
 from quire.config.decide_server import decide_server
 from quire.config.decide_text import decide_text
+from quire.config.decide_threads import Threads, decide_threads
 from quire.config.decided import DType, KVConfig, KVLayout, LinearBackend, SchedulerConfig, WorkerConfig
 from quire.config.env import Env, read_env
 from quire.config.fit import Demand, Kernels, MemoryPlan, Room, fit
@@ -47,7 +48,7 @@ class Device(Struct, frozen=True):
     dtypes: tuple[DType, ...]
     attention_backend: str
     linear_backend: LinearBackend
-    num_threads: int
+    threads: Threads
 
 
 def resolve(asked: Asked, *, machine: Machine | None = None, env: Env | None = None) -> Decided:
@@ -91,7 +92,7 @@ def _resolve(options: EngineOptions, usage: Usage, machine: Machine, env: Env) -
     packed_cache, packed_cache_bytes = decide_packed_cache(options, env, ledger)
     kv_type, layout = decide_kv(options, card, dtype, plugins.load("platforms", device.name).KV_TYPES, ledger)
     scheme = scheme_of(quantization)
-    kernels = Kernels(device.attention_backend, device.linear_backend, device.num_threads, scheme, kv_type)
+    kernels = Kernels(device.attention_backend, device.linear_backend, device.threads.number, scheme, kv_type)
     plan = _fit(options, card, dtype, layout, (max_num_seqs, max_num_batched_tokens), machine, kernels)
     _note_memory(options, card, plan, ledger)
     if options.scheduler.scheduling_policy not in plugins.names("scheduler.policies"):
@@ -129,7 +130,9 @@ def _resolve(options: EngineOptions, usage: Usage, machine: Machine, env: Env) -
         packed_cache=packed_cache,
         packed_cache_bytes=packed_cache_bytes,
         enforce_eager=options.model.enforce_eager,
-        num_threads=device.num_threads,
+        num_threads=device.threads.number,
+        cpus=device.threads.placement.cpus,
+        memory_nodes=device.threads.placement.nodes,
         seed=options.model.seed,
         logits_processors=options.model.logits_processors,
         shows_progress=usage == "server",
@@ -206,12 +209,7 @@ def _device(options: EngineOptions, machine: Machine, env: Env, ledger: Ledger) 
         f"first of the platform's order: {', '.join(order)}" if asked is None else "asked for",
     )
     linear = _linear_backend(options, platform.linear_backends(), ledger)
-    threads, reason = options.device.num_threads, "asked for"
-    if not threads:
-        threads, reason = machine.num_cores, "cores that affinity and quota leave to this process"
-        if 0 < env.num_threads < threads:
-            threads, reason = env.num_threads, "OMP_NUM_THREADS"
-    ledger.note("num_threads", threads, reason, source="machine")
+    threads = decide_threads(options.device, machine, env, ledger)
     return Device(name, platform.DTYPES, backend, linear, threads)
 
 

@@ -16,7 +16,6 @@ import torch
 from quire import plugins
 from quire.config.card import read_card
 from quire.config.decided import WorkerConfig
-from quire.config.machine import read_machine
 from quire.core.events import Ready
 from quire.layers.batch import AttentionBackend
 from quire.ops.op import bind_gemm, bind_rows
@@ -29,17 +28,18 @@ from quire.worker.pack import pack_weights
 from quire.worker.quantise import num_parameters, weight_bytes
 from quire.worker.rows import RowTable
 from quire.worker.runner import Runner
+from quire.worker.threads import settle_threads
 from quire.worker.warmup import warm_up
 from quire.worker.worker import Worker
 
 
 def open_worker(config: WorkerConfig) -> Worker:
-    """Load the model and make it ready for steps. Sets the number of torch's threads for the whole process.
+    """Load the model and make it ready for steps. Settles the threads that this one computes with (threads.py).
 
     Raises: CheckpointError, UnsupportedModel, ConfigError or DoesNotFit, one line each.
     """
     started_s = time.monotonic()
-    torch.set_num_threads(config.num_threads or read_machine().num_cores)
+    settle_threads(config)
     with torch.inference_mode():
         card = read_card(Path(config.model_path))
         backend: AttentionBackend = plugins.load("attention", config.attention_backend).Backend()

@@ -15,10 +15,16 @@ from quire.config.machine import Machine
 from quire.config.option import accept, read_text
 from quire.config.resolve import resolve, resolve_engine
 from quire.config.root import Decided
+from quire.config.topology import Processor, Topology
 from quire.errors import CheckpointError, ConfigError, DoesNotFit, UnsupportedFlag
 from tests.unit.config.checkpoints import write_checkpoint, write_tensors
 
-MACHINE = Machine(total_bytes=64 * 2**30, available_bytes=32 * 2**30, num_cores=6)
+MACHINE = Machine(
+    total_bytes=64 * 2**30,
+    available_bytes=32 * 2**30,
+    num_cores=6,
+    topology=Topology(tuple(Processor(cpu, cpu, 0) for cpu in range(6)), (0,)),
+)
 
 
 def decide(model: Path | str, env: Env | None = None, machine: Machine = MACHINE, /, **asked: object) -> Decided:
@@ -70,6 +76,7 @@ EFFECTS: dict[str, tuple[str, Callable[[Decided], object], object]] = {
     "scheduling_policy": ("priority", lambda d: d.scheduler.policy, "priority"),
     "long_prefill_token_threshold": ("99", lambda d: d.scheduler.long_prefill_token_threshold, 99),
     "num_threads": ("3", lambda d: d.worker.num_threads, 3),
+    "cpu_omp_threads_bind": ("2,3", lambda d: (d.worker.cpus, d.worker.num_threads), ((2, 3), 2)),
     "host": ("0.0.0.0", of_server("host"), "0.0.0.0"),
     "port": ("81", of_server("port"), 81),
     "uds": ("/run/x", of_server("uds"), "/run/x"),
