@@ -41,6 +41,7 @@ class ServingRace:
         self._part, self._servers, self._logs, self._timeout_s = part, list(servers), logs, timeout_s
         self._vocab_size = vocab_size
         self._processes: dict[str, ServerProcess] = {}
+        self._ready_mb: dict[str, float] = {}
         self._most_mb: dict[str, float] = {}
         self._capacity = 0.0
         self.readings: list[Reading] = []
@@ -70,11 +71,14 @@ class ServingRace:
                     self._load(server, process, job, number)
 
     def weigh(self, weight_mb: float) -> None:
-        """The most memory of each as figures; for Quire also what is beyond its weights and its KV."""
+        """The most memory of each as figures; for Quire also what is beyond its weights and its KV.
+
+        When it is ready no KV is in memory yet, later all of its room for it may be.
+        """
         for name, most_mb in self._most_mb.items():
             self._note(name, "resident at most", "MB", most_mb)
             if name == "quire":
-                rest = most_mb - weight_mb - self._part.kv_bytes / 1e6
+                rest = max(self._ready_mb[name], most_mb - self._part.kv_bytes / 1e6) - weight_mb
                 self._note(name, "resident beyond weights and KV", "MB", rest)
 
     def end(self) -> None:
@@ -106,6 +110,7 @@ class ServingRace:
         say(f"{server.name}, {self._part.label}: ready {how} after {process.ready_s:.2f} s, {process.ready_mb:.0f} MB")
         self._note(server.name, f"ready {how}", "s", process.ready_s)
         if how == "warm":
+            self._ready_mb[server.name] = process.ready_mb
             self._note(server.name, "resident when ready", "MB", process.ready_mb)
         return process
 
@@ -135,7 +140,7 @@ class ServingRace:
         options = ["--num-prompts", str(num_requests), "--input-len", str(job.input_len)]
         options += ["--output-len", str(job.output_len), "--vocab-size", str(self._vocab_size), "--seed", str(number)]
         options += ["--request-rate", str(rate)] if rate else ["--max-concurrency", str(job.concurrency)]
-        return [*options, "--goodput", *self._part.goodput] if self._part.goodput else options
+        return [*options, "--goodput", *self._part.goodput] if rate and self._part.goodput else options
 
     def _note(self, racer: str, what: str, unit: str, value: float, number: int = 0, num_requests: int = 0) -> None:
         job = f"{self._part.label}, {what}"
