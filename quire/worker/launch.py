@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from quire.config.card import Card
 from quire.config.decided import WorkerConfig
 from quire.layers.batch import Batch
 from quire.ops.native import native
@@ -23,8 +24,11 @@ from quire.worker.program_memory import Arena, NoPlace
 
 MAX_PROGRAM_BYTES = 16 * 2**20
 """Of the calls of all programs; some 40 KB are one of a model with 28 layers."""
-INTERMEDIATE_BYTES = 64 * 2**20
-"""Address space for what a program computes on the way to its logits; a step that needs more runs eagerly."""
+MIN_PLACED_TOKENS = 512
+"""Of a step that runs eagerly in the arena. The system gives and clears pages for tensors of many megabytes whenever
+they are made, which costs a step of 4,096 tokens 5 %; placing them costs some milliseconds (docs/log.md)."""
+SPARE_BYTES = 2**20
+"""Of address space, for tables of angles, schedules and the like."""
 MAX_ROWS = 256
 """Of a recorded step: with more, Python's share of it is nothing."""
 
@@ -60,12 +64,12 @@ class EagerLauncher:
 
 class RecordedLauncher:
     """Records a step of decode, one token a row, when it meets a number of rows for the first time, and runs that
-    program from then on. All other steps run eagerly.
+    program from then on. All other steps run eagerly, long ones in the same memory.
 
     A program's calls know addresses: of weights, of KV, of the batch's tensors. It is run for a batch whose tensors lie
     where those of the recorded one lay, with as many threads and the same instructions; otherwise it is recorded anew.
 
-    What it returns is good until the next call of the same method.
+    What it returns is good until the next step.
     """
 
     def __init__(self, model: Model, arena: Arena, max_rows: int) -> None:
@@ -75,7 +79,10 @@ class RecordedLauncher:
         self._programs: OrderedDict[int, Program] = OrderedDict()
         """By number of rows, the one that was used last at the end."""
         self._circumstances: tuple[object, ...] = ()
+        self._places = arena.places()
+        """What the step leaves of the arena."""
         self._last: tuple[Tensor, ...] = ()
+        """Hidden states and logits of a step that was a program."""
 
     @property
     def num_programs(self) -> int:
@@ -91,31 +98,42 @@ class RecordedLauncher:
 
         Raises: what a kernel raises.
         """
-        num_rows = batch.rows.num_rows
+        num_rows, num_tokens = batch.rows.num_rows, batch.rows.starts[-1]
         self._last = ()
-        if num_rows > self._max_rows or batch.rows.starts[-1] != num_rows:
+        if num_tokens == num_rows <= self._max_rows:
+            program = self._program(batch)
+            if program is not None:
+                return program.results[0]
+        self._places = self._arena.places()
+        if num_tokens < MIN_PLACED_TOKENS:
             return self._model(batch)
-        self._forget_what_changed()
-        program = self._programs.get(num_rows)
-        if program is not None and batch.lies_like(program.held):
-            self._programs.move_to_end(num_rows)
-            self._last = program.run()
-        else:
-            self._last = self._record(batch)
-        return self._last[0] if self._last else self._model(batch)
+        return placed(self._model, batch, self._places)
 
     def head(self, hidden_NM: Tensor) -> Tensor:
         """Logits [N, V], float32."""
         if self._last and hidden_NM is self._last[0]:
             return self._last[1]
-        return placed(self._model.head, hidden_NM, self._arena.places())
+        return placed(self._model.head, hidden_NM, self._places)
 
     def _compute(self, batch: Batch) -> tuple[Tensor, ...]:
         hidden_TM = self._model(batch)
         return hidden_TM, self._model.head(hidden_TM)
 
-    def _record(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Hidden states and logits of a batch that is recorded; nothing where it cannot be."""
+    def _program(self, batch: Batch) -> Program | None:
+        """The program of a batch, which has been run; None where there can be none."""
+        self._forget_what_changed()
+        num_rows = batch.rows.num_rows
+        program = self._programs.get(num_rows)
+        if program is not None and batch.lies_like(program.held):
+            self._programs.move_to_end(num_rows)
+            program.run()
+        else:
+            program = self._record(batch)
+        if program is not None:
+            self._last, self._places = program.results, program.places
+        return program
+
+    def _record(self, batch: Batch) -> Program | None:
         num_rows = batch.rows.num_rows
         self._programs.pop(num_rows, None)
         try:
@@ -123,15 +141,15 @@ class RecordedLauncher:
         except Unrecordable as reason:
             logger.info("Steps of decode run without recorded programs: %s.", reason)
             self._max_rows = 0
-            return ()
+            return None
         except NoPlace as reason:
             logger.info("Steps of decode with %d rows or more run without recorded programs: %s", num_rows, reason)
             self._max_rows = num_rows - 1
-            return ()
+            return None
         self._programs[num_rows] = program
         while sum(one.num_bytes for one in self._programs.values()) > MAX_PROGRAM_BYTES and len(self._programs) > 1:
             self._programs.popitem(last=False)
-        return program.results
+        return program
 
     def _forget_what_changed(self) -> None:
         circumstances = (torch.get_num_threads(), native().isa())
@@ -140,9 +158,19 @@ class RecordedLauncher:
             self._circumstances = circumstances
 
 
-def launcher_for(model: Model, config: WorkerConfig, vocab_size: int) -> EagerLauncher | RecordedLauncher:
+def launcher_for(model: Model, config: WorkerConfig, card: Card) -> EagerLauncher | RecordedLauncher:
     """A launcher that records, where there is something to record: kernels of ours, and nobody forbids it."""
     if config.enforce_eager or config.linear_backend != "native":
         return EagerLauncher(model)
     max_rows = min(config.max_num_seqs, MAX_ROWS)
-    return RecordedLauncher(model, Arena(INTERMEDIATE_BYTES + max_rows * vocab_size * 4), max_rows)
+    return RecordedLauncher(model, Arena(_reserved_bytes(config, card, max_rows)), max_rows)
+
+
+def _reserved_bytes(config: WorkerConfig, card: Card, max_rows: int) -> int:
+    """Address space that the longest step surely has room in: what a layer computes, the stream, the logits."""
+    dtype: torch.dtype = getattr(torch, config.dtype)
+    heads = (card.num_heads + 2 * card.num_kv_heads) * card.head_size
+    numbers = 2 * heads + 4 * card.intermediate_size + 8 * card.hidden_size
+    num_tokens = max(config.max_num_batched_tokens, max_rows)
+    logits = config.max_num_seqs * card.vocab_size * torch.float32.itemsize
+    return SPARE_BYTES + num_tokens * numbers * dtype.itemsize + logits

@@ -52,7 +52,7 @@ def open_worker(config: WorkerConfig) -> Worker:
         if kernels is not None:
             model.bind(kernels)
         blocks = KVBlocks(config, card)
-        launcher = launcher_for(model, config, card.vocab_size)
+        launcher = launcher_for(model, config, card)
         sampler = Sampler(config, launcher.head)
         rows = RowTable(config, sampler, blocks)
         runner = Runner(rows, InputBuilder(config, blocks.layers, backend), launcher, sampler)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from quire.layers.batch import Batch
 from quire.ops.native import native
 from quire.worker.program_memory import NoPlace, Places
+
+X = TypeVar("X")
 
 _ATEN = torch.ops.aten
 _ALLOCATIONS = frozenset(
@@ -111,6 +113,8 @@ class Program:
     num_bytes: int
     """Of the calls; what they compute lies in the arena."""
     results: tuple[Tensor, ...]
+    places: Places
+    """What the results leave of the arena."""
     held: Batch
 
     def run(self) -> tuple[Tensor, ...]:
@@ -135,10 +139,10 @@ def record(compute: Callable[[Batch], tuple[Tensor, ...]], batch: Batch, places:
     finally:
         calls = extension.recorded()
     num_calls, num_bytes = extension.program_size(calls)
-    return Program(calls, num_calls, num_bytes, results, batch)
+    return Program(calls, num_calls, num_bytes, results, places, batch)
 
 
-def placed(compute: Callable[[Tensor], Tensor], x: Tensor, places: Places) -> Tensor:
+def placed(compute: Callable[[X], Tensor], x: X, places: Places) -> Tensor:
     """Compute, with new tensors in an arena where it has room."""
     with _Placing(places):
         return compute(x)
