@@ -12,6 +12,7 @@ extern PyMethodDef *attention_methods();
 extern PyMethodDef *rows_methods();
 extern PyMethodDef *program_methods();
 extern PyMethodDef *quantized_methods();
+extern PyMethodDef *rounding_methods();
 
 namespace {
 
@@ -52,8 +53,8 @@ PyModuleDef definition = {
 PyMODINIT_FUNC PyInit__native() {
   PyObject *module = PyModule_Create(&definition);
   if (module == nullptr) return nullptr;
-  PyMethodDef *const tables[] = {module_methods, gemm_methods(),    attention_methods(),
-                                 rows_methods(), program_methods(), quantized_methods()};
+  PyMethodDef *const tables[] = {module_methods,    gemm_methods(),      attention_methods(), rows_methods(),
+                                 program_methods(), quantized_methods(), rounding_methods()};
   for (PyMethodDef *table : tables) {
     if (PyModule_AddFunctions(module, table) != 0) {
       Py_DECREF(module);

@@ -1,7 +1,7 @@
 """Which implementation of an operation runs: bound once, when a worker starts, by the name that was decided.
 
 Not here: who decides (config/resolve.py), the operations.
-Door: bind_gemm, bind_quantized, bind_rows, bind_greedy.
+Door: bind_gemm, bind_quantized, bind_rounding, bind_rows, bind_greedy.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from quire.config.decided import LinearBackend
 from quire.ops.gemm import Gemm, TorchGemm
 from quire.ops.greedy import Greedy, greedy
 from quire.ops.quantized import QuantizedGemm, TorchQuantizedGemm
+from quire.ops.rounding import FindCodes, nearest_codes
 from quire.ops.rows import RowKernels
 
 
@@ -37,6 +38,15 @@ def bind_quantized(backend: LinearBackend) -> QuantizedGemm:
     from quire.ops.quantized_native import NativeQuantizedGemm
 
     return NativeQuantizedGemm()
+
+
+def bind_rounding(backend: LinearBackend) -> FindCodes:
+    """What makes codes of weights; like the rows' kernels it comes with the native products."""
+    if backend == "torch":
+        return nearest_codes
+    from quire.ops.rounding_native import native_codes
+
+    return native_codes
 
 
 def bind_rows(backend: LinearBackend, dtype: torch.dtype) -> RowKernels | None:

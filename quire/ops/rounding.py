@@ -3,8 +3,9 @@
 Of each range that is tried, the codes nearest to the weights are taken, and then the scale that suits those codes best,
 which is a quotient of two sums; so a range is judged by what it can do at its best.
 
-Not here: what codes stand for and how they are multiplied (quantized.py), which ranges are tried (quant/).
-Door: nearest_codes.
+Not here: what codes stand for and how they are multiplied (quantized.py), which ranges are tried (quant/), the kernel
+(rounding_native.py).
+Door: FindCodes, nearest_codes.
 """
 
 # Shapes: N columns (outputs), K depth (inputs), G groups of it, S numbers of a group.
@@ -12,6 +13,7 @@ Door: nearest_codes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,6 +23,14 @@ from quire.config.quantization import Form
 from quire.ops.quantized import MIDDLE, Codes
 
 _LARGEST_8, _LARGEST_4 = 127, 15
+
+
+class FindCodes(Protocol):
+    """What makes codes of a weight: this reference, or a kernel."""
+
+    def __call__(self, weight_NK: Tensor, form: Form, clippings: Sequence[float] = ...) -> Codes:
+        """Codes of a float32 weight, each row's from that row alone."""
+        ...
 
 
 def nearest_codes(weight_NK: Tensor, form: Form, clippings: Sequence[float] = (1.0,)) -> Codes:

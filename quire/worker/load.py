@@ -186,7 +186,9 @@ def _fill_quantised(
 ) -> None:
     """From what an earlier start kept, or from the checkpoint."""
     cache = PackedCache(Path(config.packed_cache), config.packed_cache_bytes)
-    key = cache_key(Path(config.model_path), quantiser.scheme, quantiser.gemm) if config.packed_cache_bytes else ""
+    key = ""
+    if config.packed_cache_bytes:
+        key = cache_key(Path(config.model_path), quantiser.scheme, quantiser.gemm, quantiser.find_codes)
     kept = cache.read(key)
     if kept.keys() == parts.keys():
         for parameter, packed in kept.items():

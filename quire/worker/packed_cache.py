@@ -23,7 +23,7 @@ from quire.config.quantization import Form, Scheme
 from quire.config.safetensors_header import shards
 from quire.config.units import in_bytes
 from quire.ops.quantized import Packed, QuantizedGemm
-from quire.ops.rounding import nearest_codes
+from quire.ops.rounding import FindCodes
 from quire.worker.packed_file import DamagedFile, PackedWriter, read_packed
 
 _SUFFIX = ".quirepack"
@@ -130,7 +130,7 @@ class PackedCache:
         return self._folder / (key + _SUFFIX)
 
 
-def cache_key(model_path: Path, scheme: Scheme, gemm: QuantizedGemm) -> str:
+def cache_key(model_path: Path, scheme: Scheme, gemm: QuantizedGemm, find_codes: FindCodes) -> str:
     """What packed weights depend on: the checkpoint's files, the scheme, and how a weight is rounded and packed.
 
     A file is known by its place, size and time, and by what it says in a few places.
@@ -144,12 +144,12 @@ def cache_key(model_path: Path, scheme: Scheme, gemm: QuantizedGemm) -> str:
                 file.seek(max(0, size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
                 found.update(file.read(_SAMPLE_BYTES))
     for form in (scheme.projections, scheme.head):
-        found.update(_specimen(form, scheme, gemm))
+        found.update(_specimen(form, scheme, gemm, find_codes))
     return found.hexdigest()[:40]
 
 
-def _specimen(form: Form, scheme: Scheme, gemm: QuantizedGemm) -> bytes:
+def _specimen(form: Form, scheme: Scheme, gemm: QuantizedGemm, find_codes: FindCodes) -> bytes:
     """A small weight, quantised and packed: kernels that round or pack otherwise get another key by themselves."""
     weight_NK = torch.arange(40 * 200, dtype=torch.int64).mul(2654435761).remainder(2**32).float().view(40, 200) - 2**31
-    packed = gemm.pack(nearest_codes(weight_NK, form, scheme.clippings), form)
+    packed = gemm.pack(find_codes(weight_NK, form, scheme.clippings), form)
     return b"".join(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes() for tensor in packed.tensors)

@@ -22,9 +22,9 @@ from quire.config.quantization import Form, Scheme
 from quire.layers.decoder import CausalModel
 from quire.layers.embedding import QuantizedTable
 from quire.layers.linear import Linear, Quantized
-from quire.ops.op import bind_quantized
+from quire.ops.op import bind_quantized, bind_rounding
 from quire.ops.quantized import Codes, Packed, QuantizedGemm
-from quire.ops.rounding import nearest_codes
+from quire.ops.rounding import FindCodes
 from quire.worker.memory import empty
 
 _NUMBERS_AT_ONCE = 1 << 18
@@ -44,9 +44,11 @@ class _Target:
 class Quantiser:
     """Takes the weights of a model that a scheme names; all others stay parameters."""
 
-    def __init__(self, model: CausalModel, scheme: Scheme, gemm: QuantizedGemm, dtype: torch.dtype) -> None:
+    def __init__(
+        self, model: CausalModel, scheme: Scheme, gemm: QuantizedGemm, find_codes: FindCodes, dtype: torch.dtype
+    ) -> None:
         """The weights that will be taken are parameters of the model no longer."""
-        self.scheme, self.gemm = scheme, gemm
+        self.scheme, self.gemm, self.find_codes = scheme, gemm, find_codes
         self._targets = dict(_targets(model, scheme, gemm, dtype))
 
     @property
@@ -80,7 +82,7 @@ class Quantiser:
         )
         start = 0
         for block in _small(blocks, target.depth):
-            found = nearest_codes(block.float(), form, self.scheme.clippings)
+            found = self.find_codes(block.float(), form, self.scheme.clippings)
             end = start + block.shape[0]
             codes.codes_NK[start:end] = found.codes_NK
             codes.scales_NG[start:end] = found.scales_NG
@@ -100,7 +102,8 @@ def quantiser_for(model: CausalModel, config: WorkerConfig) -> Quantiser | None:
         return None
     scheme = plugins.load("quant", config.quantization).SCHEME
     assert isinstance(scheme, Scheme)
-    return Quantiser(model, scheme, bind_quantized(config.linear_backend), getattr(torch, config.dtype))
+    backend, dtype = config.linear_backend, getattr(torch, config.dtype)
+    return Quantiser(model, scheme, bind_quantized(backend), bind_rounding(backend), dtype)
 
 
 def num_parameters(model: CausalModel) -> int:

@@ -18,9 +18,8 @@ from quire.config.decided import LinearBackend
 from quire.config.quantization import Scheme
 from quire.errors import ConfigError
 from quire.layers.decoder import CausalModel
-from quire.ops.op import bind_quantized
+from quire.ops.op import bind_quantized, bind_rounding
 from quire.ops.quantized import dequantised
-from quire.ops.rounding import nearest_codes
 from quire.platforms.cpu import linear_backends
 from tests.contract import checkpoints
 from tests.contract.checkpoints import Variant
@@ -84,25 +83,26 @@ def case(request: pytest.FixtureRequest, checkpoint: Path, quantization: str) ->
     scheme: Scheme = plugins.load("quant", quantization).SCHEME
     card, model = checkpoints.load(checkpoint, LENGTH, request.param, quantization)
     tokens = torch.randint(card.vocab_size, (LENGTH,), generator=torch.Generator().manual_seed(3)).tolist()
-    _, dense = checkpoints.load(undone(checkpoint, quantization), LENGTH, "torch")
+    _, dense = checkpoints.load(undone(checkpoint, quantization, request.param), LENGTH, "torch")
     _, original = checkpoints.load(checkpoint, LENGTH, "torch")
     logits = [one.prefill(one.new(tokens)) for one in (Paged(dense, card), Paged(original, card))]
     return Case(request.param, card, model, scheme, tokens, *logits)
 
 
-def undone(path: Path, quantization: str) -> Path:
+def undone(path: Path, quantization: str, backend: LinearBackend) -> Path:
     """The checkpoint with each weight replaced by what its codes stand for."""
-    to = path / f"undone-{quantization}"
+    to = path / f"undone-{quantization}-{backend}"
     if to.exists():
         return to
     scheme: Scheme = plugins.load("quant", quantization).SCHEME
     tensors = load_file(path / "model.safetensors")
+    find_codes = bind_rounding(backend)
     is_tied = "lm_head.weight" not in tensors
     for name, weight in tensors.items():
         is_head = name == "lm_head.weight" or (is_tied and "embed_tokens" in name)
         if is_head or name.endswith("_proj.weight"):
             form = scheme.head if is_head else scheme.projections
-            tensors[name] = dequantised(nearest_codes(weight.float(), form, scheme.clippings), form)
+            tensors[name] = dequantised(find_codes(weight.float(), form, scheme.clippings), form)
     to.mkdir()
     save_file(tensors, to / "model.safetensors")
     (to / "config.json").write_text((path / "config.json").read_text())

@@ -125,7 +125,7 @@ def test_a_key_follows_the_checkpoint_the_scheme_and_the_kernels(tmp_path: Path)
     def key(value: float = 1.0, scheme: Scheme = SCHEME, gemm: TorchQuantizedGemm | None = None) -> str:
         save_file({"a": torch.full((64, 64), value)}, tmp_path / "model.safetensors")
         os.utime(tmp_path / "model.safetensors", (1, 1))
-        return cache_key(tmp_path, scheme, gemm or TorchQuantizedGemm())
+        return cache_key(tmp_path, scheme, gemm or TorchQuantizedGemm(), nearest_codes)
 
     class Otherwise(TorchQuantizedGemm):
         def pack(self, codes: object, form: Form) -> Packed:
@@ -136,4 +136,4 @@ def test_a_key_follows_the_checkpoint_the_scheme_and_the_kernels(tmp_path: Path)
     assert len(found) == 4
     before = key()
     os.utime(tmp_path / "model.safetensors", (2, 2))
-    assert cache_key(tmp_path, SCHEME, TorchQuantizedGemm()) != before
+    assert cache_key(tmp_path, SCHEME, TorchQuantizedGemm(), nearest_codes) != before

@@ -12,10 +12,9 @@ from quire.config.decided import KVLayout, WorkerConfig
 from quire.config.fit import weight_bytes as planned_bytes
 from quire.layers.decoder import CausalModel
 from quire.layers.linear import Linear, Quantized
-from quire.ops.quantized import TorchQuantizedGemm
 from quire.worker import load as loading
 from quire.worker.load import load_model
-from quire.worker.quantise import num_parameters, weight_bytes
+from quire.worker.quantise import Quantiser, num_parameters, weight_bytes
 
 CARD = read_card(folio_path())
 
@@ -77,8 +76,7 @@ def test_the_second_start_reads_what_the_first_one_kept(tmp_path: Path, monkeypa
     def never(*_: object) -> None:
         raise AssertionError("it was quantised again")
 
-    monkeypatch.setattr(TorchQuantizedGemm, "multiply", never)
-    monkeypatch.setattr("quire.worker.quantise.nearest_codes", never)
+    monkeypatch.setattr(Quantiser, "take", never)
     second = load_model(CARD, cached)
     assert all(map(torch.equal, weights(first), weights(second)))
     norms = dict(first.named_parameters())

@@ -1,0 +1,5 @@
+#include "rounding/kernel.h"
+
+namespace quire {
+const RoundRows rounding_avx2 = round_rows;
+}

@@ -1,0 +1,5 @@
+#include "rounding/kernel.h"
+
+namespace quire {
+const RoundRows rounding_avx512 = round_rows;
+}

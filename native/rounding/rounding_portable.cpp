@@ -1,0 +1,5 @@
+#include "rounding/kernel.h"
+
+namespace quire {
+const RoundRows rounding_portable = round_rows;
+}
