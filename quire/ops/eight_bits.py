@@ -1,7 +1,7 @@
 """Keys and values in eight bits, as the KV pool holds them and as torch computes with them.
 
 fp8 is e4m3 without a scale: what exceeds 448 becomes 448. int8 has a float32 scale for each token and head, which
-stands behind the head's numbers: so a head of D numbers takes D + 4 bytes, and whoever copies a block copies its scales.
+stands behind the head's numbers: a head of D numbers takes D + 4 bytes, and whoever copies a block copies its scales.
 
 Not here: bytes of a block (config/kv_layout.py), the same in C++ (native/attention/eight_bits.h).
 Door: stored_dtype, stored_width, head_size_of, is_eight_bits, narrowed, widened.

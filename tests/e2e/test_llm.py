@@ -83,7 +83,7 @@ def test_a_request_gets_the_same_alone_in_a_crowd_cached_and_preempted(
         for found, right in zip([*generated(crowd, ASKED), *generated(crowd, ASKED)], expected * 2, strict=True):
             assert_same(found, right, tolerance)
         stats = crowd._parts.loop.stats
-        assert stats.num_preemptions > 3 and (stats.prefix_hits > 100) == caches
+        assert stats.num_preemptions > 1 and (stats.prefix_hits > 30) == caches
         assert stats.num_blocks_held == 0
         crowd._parts.loop.scheduler.check()
         crowd.close()

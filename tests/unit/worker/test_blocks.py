@@ -6,6 +6,7 @@ import torch
 from quire.config.card import Card
 from quire.config.decided import KVGroup, KVLayout
 from quire.errors import DoesNotFit
+from quire.ops.eight_bits import narrowed, widened
 from quire.worker.blocks import KVBlocks
 from tests.unit.sampling.drawing import worker_config
 from tests.unit.worker.stepping import copy
@@ -46,6 +47,21 @@ def test_each_layer_s_keys_and_values_have_a_plane_of_the_pool() -> None:
         assert layer.keys.shape == layer.values.shape == (7, 4, 2, 6)
         assert layer.keys.dtype == torch.bfloat16
     assert blocks.num_bytes == 2 * 2 * 7 * 4 * 2 * 6 * 2
+
+
+@pytest.mark.parametrize(
+    ("kv_type", "dtype", "width"), [("fp8_e4m3", torch.float8_e4m3fn, 6), ("int8_per_token_head", torch.int8, 6 + 4)]
+)
+def test_kv_in_eight_bits_has_its_scales_in_the_blocks_so_that_copies_carry_them(
+    kv_type: str, dtype: torch.dtype, width: int
+) -> None:
+    blocks = make(kv_type=kv_type)
+    keys = blocks.layers[0].keys
+    assert keys.dtype == dtype and keys.shape == (7, 4, 2, width)
+    assert blocks.num_bytes == 2 * 2 * 7 * 4 * 2 * width
+    keys[3] = narrowed(torch.randn(4, 2, 6, generator=torch.Generator().manual_seed(1)), dtype)
+    blocks.copy([copy(3, 5)])
+    assert torch.equal(widened(keys[5]), widened(keys[3])) and bool(widened(keys[5]).any())
 
 
 def test_the_first_layers_of_all_groups_share_plane_0_and_the_second_ones_plane_1() -> None:
