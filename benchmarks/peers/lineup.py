@@ -96,9 +96,10 @@ def servers(folder: Path, model: Path, quire_python: Path, *, port: int, kv_byte
     """The servers of the engines that have one here, for a checkpoint with a tokenizer; each on a port of its own.
 
     The same settings for all: bf16, no prefix caching, ``num_seqs`` sequences at once. ``kv_bytes`` of KV for Quire;
-    vLLM takes whole GiB, so it gets 3.
+    vLLM takes whole GiB, so it gets the next.
     """
     every_core, _ = _vllm_environments(folder)
+    every_core = {**every_core, "VLLM_CPU_KVCACHE_SPACE": str(-(-kv_bytes // (1 << 30)))}
     same = ["--served-model-name", SERVED_NAME, "--dtype", "bfloat16", "--no-enable-prefix-caching"]
     same += ["--max-model-len", "2048", "--max-num-seqs", str(num_seqs)]
     quire = (str(quire_python), "-m", "quire", "serve", str(model), "--port", str(port))

@@ -131,6 +131,8 @@ def test_servers_get_the_same_settings_and_ports_of_their_own(tmp_path: Path) ->
         at, there = quire.command.index(flag), vllm.command.index(flag)
         assert quire.command[at : at + 2] == vllm.command[there : there + 2]
     assert [one.command[one.command.index("--port") + 1] for one in (quire, vllm)] == ["7", "8"]
+    assert quire.command[quire.command.index("--kv-cache-memory-bytes") + 1] == str(1 << 20)
+    assert vllm.environment["VLLM_CPU_KVCACHE_SPACE"] == "1"
 
 
 @pytest.mark.parametrize("size", [259, 1000, 16000])
