@@ -36,7 +36,7 @@ FORMS = {
     "w4a8": Form(4, 128, int8_inputs=True),
     "w4za8": Form(4, 128, zero_points=True, int8_inputs=True),
 }
-_BYTES = 192 * 2**20
+_BYTES = 96 * 2**20
 """Of weights that one round reads: more than any cache of a desktop."""
 _WORK = 40e9
 """Multiply-adds that one round does at most, but for one weight."""

@@ -58,18 +58,6 @@ inline void round_all(const float *x, float inverse, int64_t count, int16_t *cod
   for (int64_t k = 0; k < count; ++k) codes[k] = int16_t(rounded(x[k] * inverse));
 }
 
-// The same as bytes, each quad in the order of a packed weight; `count` is padded to whole quads with nought.
-inline void round_all(const float *x, float inverse, int64_t count, int8_t *codes) {
-  int64_t k = 0;
-  for (; k + QUAD <= count; k += QUAD) {
-    const uint32_t zero = uint32_t(rounded(x[k] * inverse)) & 0xff, one = uint32_t(rounded(x[k + 1] * inverse)) & 0xff;
-    const uint32_t two = uint32_t(rounded(x[k + 2] * inverse)) & 0xff, three = uint32_t(rounded(x[k + 3] * inverse));
-    const uint32_t quad = zero | two << 8 | one << 16 | three << 24;
-    std::memcpy(codes + k, &quad, 4);
-  }
-  for (int64_t i = 0; k + i < count; ++i) codes[k + QUAD_PLACES[i]] = int8_t(rounded(x[k + i] * inverse));
-}
-
 template <typename Code>
 inline void sum_groups(const Inputs &inputs, const Code *codes, int32_t *sums) {
   const int32_t factor = inputs.form.has_zeros ? -1 : -int32_t(inputs.form.middle());
@@ -84,8 +72,10 @@ inline void sum_groups(const Inputs &inputs, const Code *codes, int32_t *sums) {
   }
 }
 
+// `round` writes numbers by a factor as the kernels read them, padded with nought to whole quads.
 template <typename Code>
-inline void quantise_rows(const GemmKernels &widening, const Inputs &inputs, int64_t first_row, int64_t last_row) {
+inline void quantise_rows(const GemmKernels &widening, void (*round)(const float *, float, int64_t, Code *),
+                          const Inputs &inputs, int64_t first_row, int64_t last_row) {
   constexpr float LEAST_AMAX = 0x1p-100f;
   for (int64_t row = first_row; row < last_row; ++row) {
     Code *codes = static_cast<Code *>(inputs.rows) + row * inputs.stride;
@@ -99,7 +89,7 @@ inline void quantise_rows(const GemmKernels &widening, const Inputs &inputs, int
     } else {
       const float inverse = 127.0f / amax;
       in_chunks(widening, inputs, row,
-                [&](const float *x, int64_t first, int64_t count) { round_all(x, inverse, count, codes + first); });
+                [&](const float *x, int64_t first, int64_t count) { round(x, inverse, count, codes + first); });
     }
     sum_groups(inputs, codes, static_cast<int32_t *>(inputs.group_sums) + row * inputs.form.groups(inputs.depth));
   }

@@ -2,15 +2,17 @@
 //
 // Packed weights: panels of 32 outputs, one behind the other. A panel has, for each group of its depth in turn: 32 scales
 // (float32), 32 zero points (bytes, where the form has them), and the codes in quads of depth. A quad is
-//   of 8 bits: 128 bytes, [32 outputs][4], each a code + 128;
-//   of 4 bits: 64 bytes, [16 outputs][4], the low half of a byte for output j, the high half for output 16 + j.
-// The four of a quad stand in the order 0, 2, 1, 3: every other byte of a 32-bit lane is then a pair of neighbours, ready
-// to be widened to 16 bits; the four together are what the dot product of bytes takes. So one layout serves every kind of
-// input and every processor. What is missing to whole panels and quads stands for nought.
+//   of 4 bits: 64 bytes, [16 outputs][4], the low half of a byte for output j, the high half for output 16 + j;
+//   of 8 bits for int8 inputs: 128 bytes, [32 outputs][4], each a code + 128;
+//   of 8 bits for other inputs: 128 bytes, [8][2 pairs of depth][4 outputs][2], each the sign and the size of a code: tables
+//   look up the size, and the bytes that they give, interleaved within 16, become pairs of neighbours in bfloat16.
+// The four of an output stand in the order 0, 2, 1, 3 in the first two: every other byte of a 32-bit lane is then a pair of
+// neighbours, ready to be widened to 16 bits; the four together are what the dot product of bytes takes. So a form is laid
+// out in one way for every processor. What is missing to whole panels and quads stands for nought.
 //
-// Codes are unsigned here, and a group's sum of code x input is set right by the zero point (128 or 8 where there are none)
-// times the sum of the inputs. Each sum runs over its group in one chain, the groups' are added from first to last: an
-// output is the same to the last bit whatever other rows there are, wherever its row stands, however many threads compute.
+// For int8 inputs a group's sum of code x input is set right by the zero point (128 or 8 where there are none) times the sum
+// of the inputs. Each sum runs over its group in one chain, the groups' are added from first to last: an output is the same
+// to the last bit whatever other rows there are, wherever its row stands, however many threads compute.
 #pragma once
 
 #include "gemm/gemm.h"
@@ -28,13 +30,20 @@ struct Form {
   bool has_zeros;
   bool int8_inputs;
 
-  int64_t middle() const { return bits == 8 ? 128 : 8; }
+  // The stored code that means nought where there are no zero points.
+  int64_t middle() const { return bits == 4 ? 8 : int8_inputs ? 128 : 0; }
   int64_t groups(int64_t depth) const { return (depth + group - 1) / group; }
   // Numbers of a group, the last of which may be shorter.
   int64_t length(int64_t depth, int64_t index) const {
     return depth - index * group < group ? depth - index * group : group;
   }
   int64_t quad_bytes() const { return PANEL * QUAD * bits / 8; }
+  // The byte of a quad with the number-th code of an output.
+  int64_t place(int64_t output, int64_t number) const {
+    if (bits == 4) return output % (PANEL / 2) * QUAD + QUAD_PLACES[number];
+    if (int8_inputs) return output * QUAD + QUAD_PLACES[number];
+    return output / 4 * 16 + number / 2 * 8 + output % 4 * 2 + number % 2;
+  }
   // Scales and zero points of a group in a panel.
   int64_t head_bytes() const { return PANEL * 4 + (has_zeros ? PANEL : 0); }
   int64_t panel_bytes(int64_t depth) const {

@@ -6,7 +6,7 @@ namespace {
 
 void widen(const Inputs &inputs, int64_t first, int64_t last) { widen_rows(gemm_avx512, inputs, first, last); }
 void quantise(const Inputs &inputs, int64_t first, int64_t last) {
-  quantise_rows<int16_t>(gemm_avx512, inputs, first, last);
+  quantise_rows(gemm_avx512, round_all, inputs, first, last);
 }
 
 }  // namespace

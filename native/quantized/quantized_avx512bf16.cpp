@@ -48,6 +48,7 @@ struct DotArithmetic {
   using GroupSum = float;
   using Sum = __m512;
   static constexpr bool READS_X = true;
+  static constexpr int UNROLLED = 2;
 
   static inline Sum zero() { return _mm512_setzero_ps(); }
   static inline Sum start(float) { return zero(); }
@@ -59,15 +60,15 @@ struct DotArithmetic {
 
   // Sixteen outputs by four of depth: the first two in `pairs[0]`, the others in `pairs[1]`.
   static inline void widen_bytes(const char *weights, __m512i (&pairs)[2]) {
-    const __m512i sign = _mm512_set1_epi8(char(0x80)), low_bytes = _mm512_set1_epi16(0x00ff);
-    const __m512i code = _mm512_xor_si512(_mm512_loadu_si512(weights), sign), size = _mm512_abs_epi8(code);
-    const __m512i low = _mm512_permutex2var_epi8(_mm512_load_si512(BYTE_TABLES.low), size,
+    const __m512i code = _mm512_loadu_si512(weights);  // the tables' instruction leaves the sign out
+    const __m512i low = _mm512_permutex2var_epi8(_mm512_load_si512(BYTE_TABLES.low), code,
                                                  _mm512_load_si512(BYTE_TABLES.low + 64));
-    const __m512i unsigned_high = _mm512_permutex2var_epi8(_mm512_load_si512(BYTE_TABLES.high), size,
+    const __m512i unsigned_high = _mm512_permutex2var_epi8(_mm512_load_si512(BYTE_TABLES.high), code,
                                                            _mm512_load_si512(BYTE_TABLES.high + 64));
-    const __m512i high = _mm512_ternarylogic_epi32(unsigned_high, code, sign, 0xf8);                     // a | b & c
-    pairs[0] = _mm512_ternarylogic_epi32(_mm512_slli_epi16(high, 8), low, low_bytes, 0xf8);              // a | b & c
-    pairs[1] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(low, 8), high, low_bytes, 0xf4);              // a | b & ~c
+    const __m512i high =
+        _mm512_ternarylogic_epi32(unsigned_high, code, _mm512_set1_epi8(char(0x80)), 0xf8);  // a | b & c
+    pairs[0] = _mm512_unpacklo_epi8(low, high);
+    pairs[1] = _mm512_unpackhi_epi8(low, high);
   }
 
   template <int R>
@@ -104,19 +105,20 @@ struct ByteArithmetic {
   using Lanes = quire::Lanes;
   using Input = int8_t;
   using GroupSum = int32_t;
-  using Sum = __m512i;
+  using Sum = Sixteen;
   static constexpr bool READS_X = false;
+  static constexpr int UNROLLED = 4;
 
-  static inline Sum zero() { return _mm512_setzero_si512(); }
-  static inline Sum start(int32_t inputs) { return _mm512_set1_epi32(inputs); }
+  static inline Sum zero() { return Lanes::whole(0); }
+  static inline Sum start(int32_t inputs) { return Lanes::whole(inputs); }
   template <int BITS>
   static inline Sum start(int32_t inputs, const char *zeros) {
     return PairedArithmetic<Lanes>::template start<BITS>(inputs, zeros);
   }
-  static inline __m512 finish(Sum sum) { return _mm512_cvtepi32_ps(sum); }
+  static inline __m512 finish(Sum sum) { return Lanes::to_float(sum); }
 
   template <int BITS, int R>
-  static inline void quad(const char *weights, __m512i (&sum)[R][2], const RowPointers<R> &x, int offset) {
+  static inline void quad(const char *weights, Sixteen (&sum)[R][2], const RowPointers<R> &x, int offset) {
     __m512i left = _mm512_loadu_si512(weights), right;
     if constexpr (BITS == 8) {
       right = _mm512_loadu_si512(weights + 64);
@@ -128,15 +130,29 @@ struct ByteArithmetic {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const __m512i inputs = _mm512_set1_epi32(x.template read<int>(r, offset));
-      sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], left, inputs);
-      sum[r][1] = _mm512_dpbusd_epi32(sum[r][1], right, inputs);
+      sum[r][0] = Sixteen(_mm512_dpbusd_epi32(__m512i(sum[r][0]), left, inputs));
+      sum[r][1] = Sixteen(_mm512_dpbusd_epi32(__m512i(sum[r][1]), right, inputs));
     }
   }
 };
 
+// Sixteen numbers at a time to whole ones, to the nearest and to even, each quad in the order of a packed weight.
+void round_quads(const float *x, float inverse, int64_t count, int8_t *codes) {
+  const __m128i places = _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
+  for (int64_t k = 0; k < count; k += 16) {
+    const int64_t left = count - k;
+    const __mmask16 mask = left < 16 ? __mmask16((1 << left) - 1) : __mmask16(0xffff);
+    const __m512i whole = _mm512_cvt_roundps_epi32(
+        _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + k), _mm512_set1_ps(inverse)),
+        _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __mmask16 quads = left < 16 ? __mmask16((1 << (left + QUAD - 1) / QUAD * QUAD) - 1) : __mmask16(0xffff);
+    _mm_mask_storeu_epi8(codes + k, quads, _mm_shuffle_epi8(_mm512_cvtepi32_epi8(whole), places));
+  }
+}
+
 void widen(const Inputs &inputs, int64_t first, int64_t last) { widen_rows(gemm_avx512bf16, inputs, first, last); }
 void quantise(const Inputs &inputs, int64_t first, int64_t last) {
-  quantise_rows<int8_t>(gemm_avx512bf16, inputs, first, last);
+  quantise_rows(gemm_avx512bf16, round_quads, inputs, first, last);
 }
 
 }  // namespace
