@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from quire.config.decided import KVGroup, KVLayout
 from quire.core.ids import Row
@@ -101,6 +102,35 @@ def test_the_batch_is_a_copy_that_later_steps_do_not_change() -> None:
     ids, tables = inputs.batch.ids_T.tolist(), inputs.batch.tables[0].tolist()
     rows.apply(StepPlan(3, removed=(Row(0), Row(1), Row(2)), added=(added(0, [9] * 10),)))
     assert (inputs.batch.ids_T.tolist(), inputs.batch.tables[0].tolist()) == (ids, tables)
+
+
+def test_a_step_lies_where_the_last_one_lay_so_that_kernels_may_be_told_once() -> None:
+    rows, builder = table(), InputBuilder(CONFIG, KV, NoBackend())  # type: ignore[arg-type]
+    start = StepPlan(
+        1,
+        added=(added(0, range(6)), added(1, range(7))),
+        chunks=(chunk(0, 0, 5, [1, 2], [3, 4]), chunk(1, 0, 6, [5, 6], [7, 8])),
+    )
+    rows.apply(start)
+    builder.build(start, rows)
+    decode = StepPlan(2, chunks=(chunk(0, 5, 1, [], []), chunk(1, 6, 1, [], [])))
+    first = builder.build(decode, rows).batch
+    assert first.rows.in_memory().tolist() == [0, 1, 2, 6, 7]
+    swapped = builder.build(StepPlan(3, chunks=decode.chunks[::-1]), rows).batch
+    assert swapped.lies_like(first) and swapped.ids_T.tolist() == [6, 5]
+    assert first.ids_T.tolist() == [6, 5], "it is the same memory"
+    alone = builder.build(StepPlan(4, chunks=decode.chunks[:1]), rows).batch
+    assert not alone.lies_like(first) and alone.ids_T.data_ptr() == first.ids_T.data_ptr()
+    other = InputBuilder(CONFIG, KV, NoBackend()).build(decode, rows).batch  # type: ignore[arg-type]
+    assert not other.lies_like(first)
+
+
+def test_a_step_that_is_larger_than_any_that_was_announced_lies_elsewhere() -> None:
+    rows = table()
+    plan = StepPlan(1, added=(added(0, range(40)),), chunks=(chunk(0, 0, 40, range(10), range(10, 20)),))
+    rows.apply(plan)
+    small = InputBuilder(replace(CONFIG, max_num_batched_tokens=4), KV, NoBackend())  # type: ignore[arg-type]
+    assert small.build(plan, rows).batch.ids_T.tolist() == list(range(40))
 
 
 @pytest.mark.parametrize(
