@@ -120,7 +120,8 @@ def table(verdicts: Sequence[Verdict]) -> str:
     for (model, form), found in rows.items():
         cpu_s = sum(verdict.cpu_s for verdict in found.values())
         cells = [str(found[name]) if name in found else "-" for name in names]
-        lines.append([model, form, *cells, found[ALONE.name].digest[:12], f"{cpu_s:.0f}"])
+        alone = found[ALONE.name].digest[:12] if ALONE.name in found else ""
+        lines.append([model, form, *cells, alone, f"{cpu_s:.0f}"])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
 
@@ -170,8 +171,13 @@ def _in_a_process(pair: tuple[Model, Form], asked: argparse.Namespace) -> list[V
     names = ";".join(condition.name for condition in chosen)
     command = [sys.executable, "-m", "tests.same.run", "--lines", f"--prompts={asked.prompts}"]
     command += [f"--models={model.name}", f"--forms={form.name}", f"--conditions={names}"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    return [msgspec.json.decode(line, type=Verdict) for line in done.stdout.splitlines()]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    verdicts = [msgspec.json.decode(line, type=Verdict) for line in done.stdout.splitlines()]
+    if done.returncode:
+        # Its traceback stands above; what it has found so far still counts.
+        first = [f"broke with {done.returncode}"]
+        verdicts.append(Verdict(model.name, form.name, "broke", asked.prompts, asked.prompts, first))
+    return verdicts
 
 
 def _arguments() -> argparse.Namespace:

@@ -19,12 +19,12 @@ pytestmark = pytest.mark.skipif(find_spec("quire._native") is None, reason="the 
 
 NUM_PROMPTS = 20
 FORMS = {form.name: form for form in forms()}
-IN_THIS_PROCESS = [condition.name for condition in CONDITIONS if condition.place == "here"]
-FEW = ["batch 64", "preempted", "eager"]
+SOME = ["cached", "chunk 64", "preempted", "faulty", "eager"]
+FEW = ["preempted", "eager"]
 SAMPLE = [
     ("folio", "bfloat16", [condition.name for condition in CONDITIONS]),
-    ("gemma2", "bfloat16", IN_THIS_PROCESS),  # a sliding window, soft caps
-    ("qwen3", "bfloat16", IN_THIS_PROCESS),  # norms of queries and keys
+    ("gemma2", "bfloat16", SOME),  # a sliding window, soft caps
+    ("qwen3", "bfloat16", SOME),  # norms of queries and keys
     *(("folio", form.name, FEW) for form in forms() if form.name != "bfloat16" and not form.isa),
 ]
 
