@@ -108,7 +108,8 @@ async def _serve(decided: Decided, config: ServerConfig, listener: socket.socket
     client = Supervisor(engine_config(decided))
     try:
         ready, app = await asyncio.gather(client.start(), asyncio.to_thread(_front, decided, config, client))
-        logger.info("Loaded %s in %.1f s.", decided.card.path, ready.load_time_s)
+        form = decided.worker.quantization or decided.worker.dtype
+        logger.info("Loaded %s in %s in %.1f s.", decided.card.path, form, ready.load_time_s)
         from quire.server.run import run
 
         return await run(app, config, listener, client.stop)

@@ -23,7 +23,11 @@ from quire.cli._arguments import Parser
 from quire.cli._counts import count, count_or_zero
 from quire.config.asked import ENGINE_SLICES, EngineOptions, all_options, engine_options
 from quire.config.card import Card
+from quire.config.decide_quantization import scheme_of
+from quire.config.decided import DType
+from quire.config.fit import ELEMENT_BYTES, weight_bytes
 from quire.config.flags import read_command_line
+from quire.config.quantization import Scheme
 from quire.config.resolve import resolve_engine
 from quire.errors import ConfigError
 from quire.llm import LLM
@@ -49,10 +53,10 @@ class Engine:
         """The engine, ready."""
         return LLM(str(self.options.get("model", "folio")), **self._settings)
 
-    def facts(self) -> tuple[Card, str]:
-        """The model's card and the type of its weights, without loading it."""
+    def facts(self) -> tuple[Card, DType, Scheme | None]:
+        """The model's card, the type of its weights and how they are quantised, without loading it."""
         decided = resolve_engine(engine_options(**self.options), "llm")
-        return decided.card, decided.worker.dtype
+        return decided.card, decided.worker.dtype, scheme_of(decided.worker.quantization)
 
 
 def latency(arguments: Sequence[str]) -> int:
@@ -68,7 +72,7 @@ def latency(arguments: Sequence[str]) -> int:
     _add_output(parser)
     args, rest = parser.parse_known_args(arguments)
     engine = Engine("quire bench latency", rest)
-    card, _ = engine.facts()
+    card, *_ = engine.facts()
     found = measure_latency(
         engine.load(),
         Batch(args.batch_size, args.input_len, args.output_len, args.n),
@@ -100,7 +104,7 @@ def throughput(arguments: Sequence[str]) -> int:
     if args.jobs:
         return _peers(args, rest)
     engine = Engine("quire bench throughput", rest)
-    card, _ = engine.facts()
+    card, *_ = engine.facts()
     found = measure_throughput(
         engine.load(),
         Batch(args.num_prompts, args.input_len, args.output_len, args.n),
@@ -131,10 +135,10 @@ def _peers(args: argparse.Namespace, rest: Sequence[str]) -> int:
         max_model_len=2048,
         max_num_seqs=64,
     )
-    card, dtype = engine.facts()
+    card, dtype, scheme = engine.facts()
     before = measure_limits()
     _say_limits("before", before)
-    cost = _cost(card, dtype)
+    cost = _cost(card, dtype, scheme)
     llm = engine.load() if any(name != "start" for name in wanted) else None
     figures = []
     for batch in PEER_JOBS:
@@ -167,12 +171,12 @@ def _wanted(names: Sequence[str], only: Sequence[str] | None) -> list[str]:
     return [plain[one] for one in asked]
 
 
-def _cost(card: Card, dtype: str) -> ModelCost:
+def _cost(card: Card, dtype: DType, scheme: Scheme | None = None) -> ModelCost:
     """The weights that a token multiplies: all but the embedding table, unless that is the head too."""
     table_size = card.vocab_size * card.hidden_size
     body = card.num_parameters - table_size * (1 if card.ties_embeddings else 2)
-    read = body + table_size
-    return ModelCost(read * (4 if dtype == "float32" else 2), 2.0 * body, 2.0 * table_size)
+    unread = 0 if card.ties_embeddings else table_size * ELEMENT_BYTES[dtype]
+    return ModelCost(weight_bytes(card, dtype, scheme) - unread, 2.0 * body, 2.0 * table_size)
 
 
 def _asked_for(asked: EngineOptions) -> dict[str, object]:

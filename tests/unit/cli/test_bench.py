@@ -14,6 +14,7 @@ from quire.bench.offline import Batch
 from quire.cli import main
 from quire.cli._bench_engine import PEERS_SHAPE, Engine, _cost, _wanted
 from quire.config.card import read_card
+from quire.config.decide_quantization import scheme_of
 from quire.errors import ConfigError, UnknownFlag
 
 EVENTS = (
@@ -121,9 +122,7 @@ def test_a_server_that_refuses_is_told_before_the_measuring(
         ("bench serve --port 1", "No server listens"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(
-    arguments: str, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mistakes_are_one_line_and_exit_code_2(arguments: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments.split()) == 2
     error = capsys.readouterr().err
     assert said in error
@@ -163,3 +162,10 @@ def test_the_peers_shape_costs_what_the_peers_say() -> None:
     assert cost.body_flop == pytest.approx(0.88e9, rel=0.01)
     assert cost.head_flop + cost.body_flop == pytest.approx(1.19e9, rel=0.01)
     assert Batch(8, 128, 64).num_output_tokens == 512
+
+
+def test_fewer_bits_are_fewer_bytes_to_read() -> None:
+    card = read_card(PEERS_SHAPE)
+    small = _cost(card, "bfloat16", scheme_of("int4"))
+    assert small.weight_bytes == pytest.approx(0.394e9, rel=0.01)
+    assert small.body_flop == _cost(card, "bfloat16").body_flop
