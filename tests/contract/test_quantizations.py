@@ -124,7 +124,7 @@ def test_logits_are_near_those_of_the_weights_themselves(case: Case) -> None:
     assert 0 < _spread(found, case.unquantised) < (0.1 if case.scheme.projections.bits == 8 else 0.7)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 33])
+@pytest.mark.parametrize("chunk", [1, 33])
 def test_a_prompt_in_chunks_is_the_prompt_as_a_whole(case: Case, chunk: int) -> None:
     whole, parts = case.paged(), case.paged()
     _assert_same(parts.prefill(parts.new(case.tokens), chunk), whole.prefill(whole.new(case.tokens)), case)
