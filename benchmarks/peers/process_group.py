@@ -93,13 +93,16 @@ class ProcessGroup:
         return found
 
 
-def clear_cache(environment: Mapping[str, str], variable: str) -> bool:
-    """Empty the folder of compiled programs that the variable names; whether there was one.
+def clear_cache(environment: Mapping[str, str], variable: str, log: Path) -> bool:
+    """Empty the folder of compiled programs that the variable names, if that may help; whether it was done.
 
-    A start that was killed while it compiled leaves half a program there, on which every later start fails.
+    A start that was killed while it compiled leaves half a program there, on which every later start fails, with an
+    error in its log. A start that was only slow has none, and its cache may be good.
     """
     folder = Path(environment.get(variable, "")) if variable else None
     if folder is None or not folder.is_dir():
+        return False
+    if "Traceback (most recent call last)" not in log.read_text(encoding="utf-8", errors="replace"):
         return False
     shutil.rmtree(folder)
     return True

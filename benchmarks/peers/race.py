@@ -74,8 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     card = read_card(args.model)
     args.num_threads = args.num_threads or len(os.sched_getaffinity(0))
     record, was_stopped = Record(), False
-    # Or engines that are held still would outlive the race.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     try:
         record.measure_limits(args.num_threads)
         seconds = plan.seconds(_ceilings(plan.batches, card, record.middle()), with_cold=args.cold)
@@ -91,6 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if record.readings or record.facts or record.failures:
             _report(args, plan, card, record)
     return 1 if was_stopped or any(not one.is_left_out for one in record.failures) else 0
+
+
+def _stop(_: int, __: object) -> None:
+    """End the race in order, once: asked again meanwhile, engines that are held still would outlive it."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _run(args: argparse.Namespace, plan: Plan, card: Card, record: Record) -> None:

@@ -123,7 +123,7 @@ class Race:
         try:
             return PeerProcess(command, environment, log, self._timeout_s)
         except PeerFailed as error:
-            if not clear_cache(environment, racer.cache_variable):
+            if not clear_cache(environment, racer.cache_variable, log):
                 raise
             say(f"{racer.name}: {error}; once more, with its cache emptied")
             log.rename(log.with_suffix(".first.log"))

@@ -98,21 +98,23 @@ class ServingRace:
         try:
             return self._started(server, environment, "warm")
         except PeerFailed as error:
-            if not clear_cache(environment, server.cache_variable):
+            if not clear_cache(environment, server.cache_variable, self._log(server)):
                 raise
             say(f"{server.name}: {error}; once more, with its cache emptied")
             self._started(server, environment, "cold").end()
             return self._started(server, environment, "warm")
 
     def _started(self, server: Server, environment: Mapping[str, str], how: str) -> ServerProcess:
-        log = self._logs / f"{server.name}-{self._part.model}-server.log"
-        process = ServerProcess(server, environment, log, self._timeout_s)
+        process = ServerProcess(server, environment, self._log(server), self._timeout_s)
         say(f"{server.name}, {self._part.label}: ready {how} after {process.ready_s:.2f} s, {process.ready_mb:.0f} MB")
         self._note(server.name, f"ready {how}", "s", process.ready_s)
         if how == "warm":
             self._ready_mb[server.name] = process.ready_mb
             self._note(server.name, "resident when ready", "MB", process.ready_mb)
         return process
+
+    def _log(self, server: Server) -> Path:
+        return self._logs / f"{server.name}-{self._part.model}-server.log"
 
     def _load(self, server: Server, process: ServerProcess, job: ServedJob, number: int) -> None:
         rate = round(job.rate * self._capacity, 2)

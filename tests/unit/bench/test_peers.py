@@ -15,7 +15,7 @@ from benchmarks.peers.lineup import Racer, line_up
 from benchmarks.peers.llama_cpp_peer import _full_batches
 from benchmarks.peers.parts import OFFLINE, Part
 from benchmarks.peers.peer_process import PeerProcess
-from benchmarks.peers.process_group import PeerFailed
+from benchmarks.peers.process_group import PeerFailed, clear_cache
 from benchmarks.peers.rounds import Race
 from benchmarks.peers.write_gguf import bf16_tensors, gguf_name
 from quire.bench.offline import Batch
@@ -158,6 +158,18 @@ if os.path.exists({str(cache)!r}):
     race.end()
     assert not race.failures and [fact.racer for fact in race.facts] == ["spoilt"]
     assert "half a program" in (tmp_path / "logs" / "spoilt.first.log").read_text(encoding="utf-8")
+
+
+def test_a_cache_stays_when_a_start_was_only_slow(tmp_path: Path) -> None:
+    cache, log = tmp_path / "cache", tmp_path / "log"
+    cache.mkdir()
+    log.write_text("compiling", encoding="utf-8")
+    assert not clear_cache({"CACHE": str(cache)}, "CACHE", log)
+    assert cache.is_dir()
+    log.write_text("Traceback (most recent call last):", encoding="utf-8")
+    assert clear_cache({"CACHE": str(cache)}, "CACHE", log)
+    assert not cache.exists()
+    assert not clear_cache({}, "", log)
 
 
 def test_the_line_up_knows_what_setup_has_not_made(tmp_path: Path) -> None:
