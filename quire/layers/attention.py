@@ -56,7 +56,8 @@ class Attention(nn.Module):
         """Let a kernel normalise and turn the heads, with the norms' weights as they are now."""
         self._kernel = kernels.turn_heads(self.num_heads, self.num_kv_heads, self.head_size, self._head_norms())
 
-    def forward(self, x_TM: Tensor, rotation: Rotation, batch: Batch) -> Tensor:
+    def forward(self, x_TM: Tensor, rotation: Rotation, batch: Batch, wanted_N: Tensor | None = None) -> Tensor:
+        """What all tokens see of each other; the result of the wanted ones alone where it is said which they are."""
         num_tokens, num_heads, num_kv_heads = x_TM.shape[0], self.num_heads, self.num_kv_heads
         projected: Tensor = self.qkv_proj(x_TM)
         heads_TND = projected.view(num_tokens, num_heads + 2 * num_kv_heads, self.head_size)
@@ -68,7 +69,10 @@ class Attention(nn.Module):
         seen_THD = batch.attend(
             self.layer, q_THD, k_TGD, v_TGD, scale=self.scale, window=self.window, soft_cap=self.soft_cap
         )
-        result_TM: Tensor = self.o_proj(seen_THD.reshape(num_tokens, -1))
+        seen_TM = seen_THD.reshape(num_tokens, -1)
+        if wanted_N is not None:
+            seen_TM = seen_TM.index_select(0, wanted_N)
+        result_TM: Tensor = self.o_proj(seen_TM)
         return result_TM
 
     def _head_norms(self) -> HeadNorms | None:

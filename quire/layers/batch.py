@@ -6,7 +6,8 @@ Not here: the row table (worker/rows.py), attention itself (attention/), who own
 Door: Batch, RowSpans, KVLayer, AttentionBackend, AttentionPlan.
 """
 
-# Shapes: T tokens of the step, R rows, H query heads, G KV heads, D head size, B blocks of the longest row's table.
+# Shapes: T tokens of the step, N wanted ones, R rows, H query heads, G KV heads, D head size, B blocks of the longest
+# row's table.
 
 from __future__ import annotations
 
@@ -102,6 +103,9 @@ class Batch:
     kv: tuple[KVLayer, ...]
     group_of_layer: tuple[int, ...]
     backend: AttentionBackend
+    wanted_N: Tensor | None = None
+    """The tokens whose hidden states are wanted, rising, int64; None: all. The last layer computes only these behind
+    its attention."""
     plans: dict[tuple[int, int | None], AttentionPlan] = field(default_factory=dict)
     """Made when the first layer of a group and window asks; always starts empty."""
 

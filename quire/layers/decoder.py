@@ -29,9 +29,22 @@ class Layer(Protocol):
     ``pending`` is what the layer before left to be added to the stream, the result what this one leaves.
     """
 
-    def __call__(self, x_TM: Tensor, pending_TM: Tensor | None, rotation: Rotation, batch: Batch) -> Tensor:
-        """Changes the stream ``x`` in place."""
+    def __call__(
+        self, x_TM: Tensor, pending_TM: Tensor | None, rotation: Rotation, batch: Batch, wanted_N: Tensor | None = None
+    ) -> Tensor:
+        """Changes the stream ``x`` in place. With ``wanted_N`` the result is of these tokens alone, and the stream's
+        first N rows are theirs afterwards.
+        """
         ...
+
+
+def _kept(x_TM: Tensor, wanted_N: Tensor | None) -> Tensor:
+    """The stream of the wanted tokens, moved to its first rows; all of it where all are wanted."""
+    if wanted_N is None:
+        return x_TM
+    first_NM = x_TM[: wanted_N.shape[0]]
+    first_NM.copy_(x_TM.index_select(0, wanted_N))
+    return first_NM
 
 
 class PreNormLayer(nn.Module):
@@ -44,9 +57,11 @@ class PreNormLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(size, eps)
         self.mlp = mlp
 
-    def forward(self, x_TM: Tensor, pending_TM: Tensor | None, rotation: Rotation, batch: Batch) -> Tensor:
-        seen_TM = self.self_attn(self.input_layernorm(x_TM, pending_TM), rotation, batch)
-        thought_TM: Tensor = self.mlp(self.post_attention_layernorm(x_TM, seen_TM))
+    def forward(
+        self, x_TM: Tensor, pending_TM: Tensor | None, rotation: Rotation, batch: Batch, wanted_N: Tensor | None = None
+    ) -> Tensor:
+        seen_TM = self.self_attn(self.input_layernorm(x_TM, pending_TM), rotation, batch, wanted_N)
+        thought_TM: Tensor = self.mlp(self.post_attention_layernorm(_kept(x_TM, wanted_N), seen_TM))
         return thought_TM
 
 
@@ -63,10 +78,12 @@ class SandwichLayer(nn.Module):
         self.mlp = mlp
         self.post_feedforward_layernorm = RMSNorm(size, eps, plus_one=True)
 
-    def forward(self, x_TM: Tensor, pending_TM: Tensor | None, rotation: Rotation, batch: Batch) -> Tensor:
-        seen_TM = self.self_attn(self.input_layernorm(x_TM, pending_TM), rotation, batch)
+    def forward(
+        self, x_TM: Tensor, pending_TM: Tensor | None, rotation: Rotation, batch: Batch, wanted_N: Tensor | None = None
+    ) -> Tensor:
+        seen_TM = self.self_attn(self.input_layernorm(x_TM, pending_TM), rotation, batch, wanted_N)
         seen_TM = self.post_attention_layernorm(seen_TM)
-        thought_TM = self.mlp(self.pre_feedforward_layernorm(x_TM, seen_TM))
+        thought_TM = self.mlp(self.pre_feedforward_layernorm(_kept(x_TM, wanted_N), seen_TM))
         changed_TM: Tensor = self.post_feedforward_layernorm(thought_TM)
         return changed_TM
 
@@ -93,10 +110,13 @@ class Decoder(nn.Module):
         x_TM: Tensor = self.embed_tokens(batch.ids_T)
         rotations: list[Rotation] = [rotary(batch.positions_T) for rotary in self.rotaries]
         pending_TM: Tensor | None = None
-        for layer, which in zip(self.layers, self.rotary_of_layer, strict=True):
+        *before, last = zip(self.layers, self.rotary_of_layer, strict=True)
+        for layer, which in before:
             pending_TM = layer(x_TM, pending_TM, rotations[which], batch)
-        hidden_TM: Tensor = self.norm(x_TM, pending_TM)
-        return hidden_TM
+        layer, which = last
+        pending_NM: Tensor = layer(x_TM, pending_TM, rotations[which], batch, batch.wanted_N)
+        hidden_NM: Tensor = self.norm(x_TM[: len(pending_NM)], pending_NM)
+        return hidden_NM
 
 
 class CausalModel(nn.Module):
@@ -125,9 +145,9 @@ class CausalModel(nn.Module):
         self.lm_head = Head(card.hidden_size, card.vocab_size, tied=tied, soft_cap=logit_cap)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Hidden states of the step's tokens, ``[T, M]``, behind the last norm."""
-        hidden_TM: Tensor = self.model(batch)
-        return hidden_TM
+        """Hidden states of the step's wanted tokens, ``[N, M]``, behind the last norm."""
+        hidden_NM: Tensor = self.model(batch)
+        return hidden_NM
 
     def head(self, hidden_NM: Tensor) -> Tensor:
         """Logits ``[N, V]`` in float32, caps applied."""

@@ -42,7 +42,8 @@ class Draw(Struct, gc=False):
 
 
 class PromptSpan(Struct, frozen=True, gc=False):
-    """Prompt tokens whose logprobs are wanted: ``target_ids_host[i]`` follows the step's token ``start + i``."""
+    """Prompt tokens whose logprobs are wanted: ``target_ids_host[i]`` follows the token whose hidden
+    states are the step's ``start + i``-th."""
 
     start: int
     target_ids_host: npt.NDArray[np.int64]
@@ -50,8 +51,8 @@ class PromptSpan(Struct, frozen=True, gc=False):
 
 
 class Want(Struct, frozen=True, gc=False):
-    """What one chunk of the plan wants: a draw behind its ``last`` token (an index into T), logprobs of prompt
-    tokens, or neither.
+    """What one chunk of the plan wants: a draw behind its ``last`` token (an index into the step's hidden states),
+    logprobs of prompt tokens, or neither.
     """
 
     row: Row

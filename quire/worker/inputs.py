@@ -84,7 +84,11 @@ class InputBuilder:
             group_of_layer=self._group_of_layer,
             backend=self._backend,
         )
-        wants = [_want(chunk, end, rows) for chunk, end in zip(chunks, ends, strict=True)]
+        if ends[-1] == len(chunks) and all([chunk.samples for chunk in chunks]):
+            wants = [Want(chunk.row, place, rows.draw(chunk.row)) for place, chunk in enumerate(chunks)]
+        else:
+            wants, wanted_N = _wanted(chunks, ends, rows)
+            batch.wanted_N = self._memory.wanted.fill(wanted_N)
         return StepInputs(batch, tuple(wants))
 
 
@@ -118,16 +122,33 @@ class _Memory:
         groups, device = range(len(config.layout.groups)), config.device
         self.ids = _Place((max_tokens,), np.int64, device)
         self.positions = _Place((max_tokens,), np.int64, device)
+        self.wanted = _Place((max_tokens,), np.int64, device)
         self.numbers = _Place((2 * max_rows + 1,), np.int64, "cpu")
         self.slots = tuple(_Place((max_tokens,), np.int64, device) for _ in groups)
         self.tables = tuple(_Place((max_rows, max_blocks), np.int32, device) for _ in groups)
 
 
-def _want(chunk: Chunk, end: int, rows: RowTable) -> Want:
-    """What the chunk whose tokens end before ``end`` wants."""
-    draw = rows.draw(chunk.row) if chunk.samples else None
-    prompt = _prompt_span(chunk, end - chunk.num_tokens, rows) if chunk.prompt_logprobs else None
-    return Want(chunk.row, end - 1, draw, prompt)
+def _wanted(chunks: Sequence[Chunk], ends: Sequence[int], rows: RowTable) -> tuple[list[Want], _Ints]:
+    """What each chunk wants, and the tokens of the step whose hidden states that takes, rising; the wants count in
+    these. There is always one: no kernel is asked for nothing.
+    """
+    wants: list[Want] = []
+    spans: list[tuple[int, int]] = []
+    count = 0
+    for chunk, end in zip(chunks, ends, strict=True):
+        first = count
+        if chunk.prompt_logprobs:
+            spans.append((end - chunk.num_tokens, end))
+            count += chunk.num_tokens
+        elif chunk.samples:
+            spans.append((end - 1, end))
+            count += 1
+        draw = rows.draw(chunk.row) if chunk.samples else None
+        prompt = _prompt_span(chunk, first, rows) if chunk.prompt_logprobs else None
+        wants.append(Want(chunk.row, max(0, count - 1), draw, prompt))
+    if not spans:
+        spans.append((ends[-1] - 1, ends[-1]))
+    return wants, np.concatenate([np.arange(first, end) for first, end in spans])
 
 
 def _prompt_span(chunk: Chunk, first: int, rows: RowTable) -> PromptSpan:

@@ -7,6 +7,7 @@ either shows.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -58,9 +59,14 @@ class Paged:
         shared = [list(table[:num_blocks]) for table in prefix_of.tables] if prefix_of else [[] for _ in self.windows]
         return Sequence(tokens, shared, num_blocks * self.block_size)
 
-    @torch.inference_mode()
     def run(self, chunks: list[tuple[Sequence, int]]) -> list[Tensor]:
         """Compute the next tokens of each sequence; logits ``[tokens, V]`` of each chunk."""
+        logits, ends = self.run_wanted(chunks, None), list(accumulate(count for _, count in chunks))
+        return [logits[end - count : end] for end, (_, count) in zip(ends, chunks, strict=True)]
+
+    @torch.inference_mode()
+    def run_wanted(self, chunks: list[tuple[Sequence, int]], wanted: list[int] | None) -> Tensor:
+        """The same, with the logits of some of the step's tokens only, by their places in the step; None: of all."""
         starts, lengths = [0], list[int]()
         ids, positions = list[int](), list[int]()
         slots: list[list[int]] = [[] for _ in self.windows]
@@ -87,9 +93,9 @@ class Paged:
             kv=self.kv,
             group_of_layer=self.group_of_layer,
             backend=self.backend,
+            wanted_N=None if wanted is None else torch.tensor(wanted),
         )
-        logits = self.model.head(self.model(batch))
-        return [logits[starts[row] : starts[row + 1]] for row in range(len(chunks))]
+        return self.model.head(self.model(batch))
 
     def prefill(self, sequence: Sequence, chunk: int | None = None) -> Tensor:
         """Logits of all tokens that were not computed yet, ``chunk`` at a time."""

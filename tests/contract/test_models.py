@@ -209,6 +209,16 @@ def test_prefills_and_decodes_share_a_step(case: Case) -> None:
     _assert_close(continued, case.expected[40:61])
 
 
+def test_tokens_that_are_wanted_alone_have_the_logits_they_have_among_all(case: Case) -> None:
+    paged = case.paged()
+    running, starting = (paged.new(case.tokens) for _ in range(2))
+    paged.run([(running, 20)])
+    wanted = [0, 5, 6, 12, 42]
+    found = paged.run_wanted([(running, 13), (starting, 30)], wanted)
+    expected = torch.cat((case.expected[20:33], case.expected[:30]))
+    _assert_close(found, expected[wanted])
+
+
 def test_half_precision_is_near(case: Case) -> None:
     model = load_model(case.card, checkpoints.worker_config(case.path, LENGTH, dtype="bfloat16"))
     paged = case.paged(model)

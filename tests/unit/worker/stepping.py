@@ -49,7 +49,8 @@ class Echo:
         self.batches.append(batch)
         if self.failures & set(batch.ids_T.tolist()):
             raise RuntimeError("the device failed")
-        return torch.nn.functional.one_hot((batch.ids_T + batch.positions_T) % VOCAB, VOCAB).float()
+        hidden_TV = torch.nn.functional.one_hot((batch.ids_T + batch.positions_T) % VOCAB, VOCAB).float()
+        return hidden_TV if batch.wanted_N is None else hidden_TV[batch.wanted_N]
 
 
 class NoBackend:

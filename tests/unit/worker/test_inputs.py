@@ -86,6 +86,33 @@ def test_wants_name_the_last_token_of_chunks_that_sample_and_the_prompt_tokens_t
     assert (whole.prompt.start, whole.prompt.target_ids_host.tolist()) == (6, [31, 32])
 
 
+def test_hidden_states_are_wanted_of_last_tokens_and_of_prompts_with_logprobs_alone() -> None:
+    rows = table()
+    plan = StepPlan(
+        1,
+        added=(added(0, range(9)), added(1, range(5)), added(2, range(6))),
+        chunks=(
+            chunk(0, 0, 8, [1, 2], [3, 4], samples=False),
+            chunk(1, 0, 5, [5, 6], [7, 8]),
+            chunk(2, 0, 6, [9, 10], [11, 12], prompt_logprobs=True),
+        ),
+    )
+    inputs = build(plan, rows)
+    assert inputs.batch.wanted_N is not None
+    assert inputs.batch.wanted_N.tolist() == [12, 13, 14, 15, 16, 17, 18]
+    _, second, third = inputs.wants
+    assert (second.last, third.last) == (0, 6)
+    assert third.prompt is not None and third.prompt.start == 1
+
+
+def test_a_step_that_wants_nothing_asks_for_its_last_token_and_one_that_wants_all_does_not_say_so() -> None:
+    rows = table()
+    first = StepPlan(1, added=(added(0, range(8)),), chunks=(chunk(0, 0, 7, [1, 2], [3, 4], samples=False),))
+    wanted_N = build(first, rows).batch.wanted_N
+    assert wanted_N is not None and wanted_N.tolist() == [6]
+    assert build(StepPlan(2, chunks=(chunk(0, 7, 1),)), rows).batch.wanted_N is None
+
+
 def test_generated_tokens_have_no_prompt_logprobs_when_a_sequence_comes_back() -> None:
     rows = table()
     plan = StepPlan(
