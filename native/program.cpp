@@ -1,5 +1,7 @@
 #include "program.h"
 
+#include <omp.h>
+
 #include <cstdlib>
 #include <cstring>
 
@@ -96,12 +98,17 @@ PyObject *recorded(PyObject *, PyObject *) {
   return capsule;
 }
 
-PyObject *run_program(PyObject *, PyObject *capsule) {
-  const Program *program = static_cast<const Program *>(PyCapsule_GetPointer(capsule, CAPSULE));
-  if (program == nullptr) return nullptr;
+PyObject *run_program(PyObject *, PyObject *const *values, Py_ssize_t count) {
+  if (count != 2) return PyErr_Format(PyExc_TypeError, "run_program takes a program and a number of threads");
+  const Program *program = static_cast<const Program *>(PyCapsule_GetPointer(values[0], CAPSULE));
+  const long num_threads = PyLong_AsLong(values[1]);
+  if (program == nullptr || PyErr_Occurred() != nullptr) return nullptr;
+  const int most = omp_get_max_threads();
   Failure failure;
   PyThreadState *const saved = PyEval_SaveThread();
+  omp_set_num_threads(0 < num_threads && num_threads < most ? int(num_threads) : most);
   program->run(failure);
+  omp_set_num_threads(most);
   PyEval_RestoreThread(saved);
   if (failure.fault != Fault::NONE) return raise(failure);
   Py_RETURN_NONE;
@@ -117,7 +124,7 @@ PyObject *program_size(PyObject *, PyObject *capsule) {
 PyMethodDef methods[] = {
     {"record", record, METH_NOARGS, "Note this thread's calls of kernels from now on."},
     {"recorded", recorded, METH_NOARGS, "The program of the calls since record(); no more are noted."},
-    {"run_program", run_program, METH_O, "Make a program's calls again; the first that fails ends it and raises."},
+    method("run_program", run_program, "run_program(program, threads): make its calls again; the first that fails raises."),
     {"program_size", program_size, METH_O, "How many calls a program has, and how many bytes it takes."},
     {nullptr, nullptr, 0, nullptr}};
 

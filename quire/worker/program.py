@@ -11,6 +11,7 @@ Door: Program, record, placed, Unrecordable.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from quire.layers.batch import Batch
 from quire.ops.native import native
+from quire.worker.pace import Pace
 from quire.worker.program_memory import NoPlace, Places
 
 X = TypeVar("X")
@@ -116,13 +118,16 @@ class Program:
     places: Places
     """What the results leave of the arena."""
     held: Batch
+    pace: Pace
 
     def run(self) -> tuple[Tensor, ...]:
         """Make the calls again, on what the batch's memory holds now: the same tensors with new numbers.
 
         Raises: what the first call that fails raises.
         """
-        native().run_program(self.calls)
+        started_s = time.perf_counter()
+        native().run_program(self.calls, self.pace.num_threads)
+        self.pace.took(time.perf_counter() - started_s)
         return self.results
 
 
@@ -139,7 +144,7 @@ def record(compute: Callable[[Batch], tuple[Tensor, ...]], batch: Batch, places:
     finally:
         calls = extension.recorded()
     num_calls, num_bytes = extension.program_size(calls)
-    return Program(calls, num_calls, num_bytes, results, places, batch)
+    return Program(calls, num_calls, num_bytes, results, places, batch, Pace(torch.get_num_threads()))
 
 
 def placed(compute: Callable[[X], Tensor], x: X, places: Places) -> Tensor:
