@@ -24,7 +24,7 @@ def test_calls_are_noted_between_record_and_recorded_and_made_again_in_order() -
     extension.scale(0, x.data_ptr(), 8, 100.0)
     assert extension.program_size(program)[0] == 2
     x.fill_(4.0)
-    extension.run_program(program)
+    extension.run_program(program, 1)
     assert torch.allclose(x, torch.tensor(2.0).tanh())
 
 
@@ -38,10 +38,10 @@ def test_the_call_that_fails_ends_the_program_with_the_exception_it_would_raise(
     assert (out.tolist(), x.tolist()) == ([[4.0, 5.0]], [2.0] * 4)
     ids[0] = 3
     with pytest.raises(IndexError, match="Row 3 was asked for; there are 3"):
-        extension.run_program(program)
+        extension.run_program(program, 1)
     assert x.tolist() == [2.0] * 4
     ids[0] = 1
-    extension.run_program(program)
+    extension.run_program(program, 1)
     assert (out.tolist(), x.tolist()) == ([[2.0, 3.0]], [4.0] * 4)
 
 
@@ -67,6 +67,14 @@ def test_a_thread_records_one_program_at_a_time_and_its_own_calls_alone() -> Non
 
 
 def test_what_is_no_program_is_refused() -> None:
-    for call in (extension.run_program, extension.program_size):
-        with pytest.raises(ValueError):
-            call(object())
+    with pytest.raises(ValueError):
+        extension.run_program(object(), 1)
+    with pytest.raises(ValueError):
+        extension.program_size(object())
+
+
+def test_a_program_needs_its_number_of_threads() -> None:
+    extension.record()
+    program = extension.recorded()
+    with pytest.raises(TypeError):
+        extension.run_program(program)
