@@ -10,7 +10,7 @@ Not here: which rows draw (worker/inputs.py), one change of logits (stages/), ch
 Door: Sampler, Head.
 """
 
-# Shapes: T tokens of the step, M model size, R rows that draw, V vocabulary, N positions of a prompt.
+# Shapes: K wanted tokens of the step, M model size, R rows that draw, V vocabulary, N positions of a prompt.
 
 from __future__ import annotations
 
@@ -102,23 +102,23 @@ class Sampler:
         for stage in self._before:
             stage.leave(row)
 
-    def sample(self, hidden_TM: Tensor, wants: Sequence[Want]) -> tuple[RowResult, ...]:
+    def sample(self, hidden_KM: Tensor, wants: Sequence[Want]) -> tuple[RowResult, ...]:
         """One result for each want, in order. Changes nothing, so that it may be called again for the same step."""
         drawing = [want for want in wants if want.draw is not None]
         drawn: Iterator[_Drawn] = iter(())
         if drawing:
-            hidden_RM = hidden_TM
-            if len(drawing) < len(hidden_TM):  # Else each token is a row's last, in order.
-                hidden_RM = hidden_TM[torch.tensor([want.last for want in drawing], device=hidden_TM.device)]
+            hidden_RM = hidden_KM
+            if len(drawing) < len(hidden_KM):  # Else each is a row's last, in order.
+                hidden_RM = hidden_KM[torch.tensor([want.last for want in drawing], device=hidden_KM.device)]
             drawn = iter(self._draw_contained(self._head(hidden_RM), [want.draw for want in drawing if want.draw]))
-        return tuple([self._result(hidden_TM, want, next(drawn) if want.draw else None) for want in wants])
+        return tuple([self._result(hidden_KM, want, next(drawn) if want.draw else None) for want in wants])
 
-    def _result(self, hidden_TM: Tensor, want: Want, drawn: _Drawn | None) -> RowResult:
+    def _result(self, hidden_KM: Tensor, want: Want, drawn: _Drawn | None) -> RowResult:
         if want.draw is not None and want.draw.error:
             return RowResult(want.row, error=want.draw.error)
         prompt: tuple[TokenLogprobs, ...] = ()
         if want.prompt is not None:
-            found = self._prompt_logprobs(hidden_TM, want.prompt)
+            found = self._prompt_logprobs(hidden_KM, want.prompt)
             if isinstance(found, str):
                 return RowResult(want.row, error=found)
             prompt = found
@@ -188,14 +188,14 @@ class Sampler:
             for line, logprobs in zip(lines, found, strict=True):
                 drawn[line].logprobs = logprobs
 
-    def _prompt_logprobs(self, hidden_TM: Tensor, span: PromptSpan) -> tuple[TokenLogprobs, ...] | str:
+    def _prompt_logprobs(self, hidden_KM: Tensor, span: PromptSpan) -> tuple[TokenLogprobs, ...] | str:
         """Logprobs of the span's tokens, or why there are none."""
         targets: list[int] = span.target_ids_host.tolist()
         num_top, named = max(0, span.sampling.num_prompt_logprobs), span.sampling.logprob_token_ids
         found: list[TokenLogprobs] = []
         for start in range(0, len(targets), self._prompt_rows):
             part = targets[start : start + self._prompt_rows]
-            logits_NV = self._head(hidden_TM[span.start + start : span.start + start + len(part)])
+            logits_NV = self._head(hidden_KM[span.start + start : span.start + start + len(part)])
             if -1 in self._greedy(logits_NV):
                 return _NOT_FINITE
             try:

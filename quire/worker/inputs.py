@@ -88,7 +88,8 @@ class InputBuilder:
             wants = [Want(chunk.row, place, rows.draw(chunk.row)) for place, chunk in enumerate(chunks)]
         else:
             wants, wanted_N = _wanted(chunks, ends, rows)
-            batch.wanted_N = self._memory.wanted.fill(wanted_N)
+            if len(wanted_N) < ends[-1]:
+                batch.wanted_N = memory.wanted.fill(wanted_N)
         return StepInputs(batch, tuple(wants))
 
 

@@ -4,7 +4,7 @@ Not here: what is computed (models/), the tensors it needs (inputs.py), what a p
 Door: Model, EagerLauncher, RecordedLauncher, launcher_for.
 """
 
-# Shapes: T tokens of the step, N of them, M model size, V vocabulary.
+# Shapes: N tokens of the step whose hidden states are wanted (all where nobody says which), M model size, V vocabulary.
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Model(Protocol):
     """What a runner needs of a model."""
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Hidden states [T, M] of the batch's tokens, whose KV is in place afterwards."""
+        """Hidden states [N, M] of the batch's wanted tokens; the KV of all of them is in place afterwards."""
         ...
 
     def head(self, hidden_NM: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class EagerLauncher:
         self._model = model
 
     def forward(self, batch: Batch) -> Tensor:
-        """Hidden states [T, M]."""
+        """Hidden states [N, M]."""
         return self._model(batch)
 
     def head(self, hidden_NM: Tensor) -> Tensor:
@@ -67,7 +67,8 @@ class RecordedLauncher:
     program from then on. All other steps run eagerly, long ones in the same memory.
 
     A program's calls know addresses: of weights, of KV, of the batch's tensors. It is run for a batch whose tensors lie
-    where those of the recorded one lay, with as many threads and the same instructions; otherwise it is recorded anew.
+    where those of the recorded one lay, with the same instructions and at most as many threads; otherwise it is
+    recorded anew.
 
     What it returns is good until the next step.
     """
@@ -94,13 +95,14 @@ class RecordedLauncher:
         return self._arena.used_bytes + sum(program.num_bytes for program in self._programs.values())
 
     def forward(self, batch: Batch) -> Tensor:
-        """Hidden states [T, M].
+        """Hidden states [N, M] of the tokens that are wanted.
 
         Raises: what a kernel raises.
         """
         num_rows, num_tokens = batch.rows.num_rows, batch.rows.starts[-1]
         self._last = ()
-        if num_tokens == num_rows <= self._max_rows:
+        # Hidden states of a program are all rows'; a step that wants some of them has others.
+        if num_tokens == num_rows <= self._max_rows and batch.wanted_N is None:
             program = self._program(batch)
             if program is not None:
                 return program.results[0]

@@ -7,7 +7,7 @@ Not here: every one of the five.
 Door: Runner, Launcher.
 """
 
-# Shapes: T tokens of the step, M model size.
+# Shapes: N wanted tokens of the step, M model size.
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Launcher(Protocol):
     """How the forward pass is started."""
 
     def forward(self, batch: Batch) -> Tensor:
-        """Hidden states [T, M]."""
+        """Hidden states [N, M] of the tokens that are wanted."""
         ...
 
 
@@ -50,7 +50,7 @@ class Runner:
         if not plan.chunks:
             return StepResult(plan.step)
         inputs = self._inputs.build(plan, self.rows)
-        hidden_TM = self._launcher.forward(inputs.batch)
-        results = self._sampler.sample(hidden_TM, inputs.wants)
+        hidden_NM = self._launcher.forward(inputs.batch)
+        results = self._sampler.sample(hidden_NM, inputs.wants)
         self.rows.advance(results)
         return StepResult(plan.step, results)

@@ -72,6 +72,18 @@ class Sequences:
                 self.known[other] += 1
         self.known[row] = num_tokens + 1
 
+    def start_before(self, row: int, sampling: Sampling, beside: list[int]) -> None:
+        """A prompt of two tokens, one a step, the first of which nobody wants anything of, before rows that decode."""
+        tokens = [self.chance.randrange(300) for _ in range(2)]
+        for start in (0, 1):
+            part = replace(self._chunk(row, start, 1), samples=start == 1)
+            decodes = tuple(self._chunk(other, self.known[other] - 1, 1) for other in beside)
+            new = (added(row, tokens, sampling),) if start == 0 else ()
+            self._run(StepPlan(self.steps, added=new, chunks=(part, *decodes)))
+            for other in beside:
+                self.known[other] += 1
+        self.known[row] = 3
+
     def decode(self, rows: list[int]) -> None:
         chunks = tuple(self._chunk(row, self.known[row] - 1, 1) for row in rows)
         self._run(StepPlan(self.steps, chunks=chunks))
@@ -141,6 +153,9 @@ def live(sequences: Sequences) -> list[StepResult]:
         torch.set_num_threads(2 if 8 <= step < 11 else 1)
         if step == 16:
             sequences.start_in_parts(2, 5, Sampling(seed=2, num_prompt_logprobs=2), beside=[0, 3])
+        if step == 17:
+            sequences.end(2)
+            sequences.start_before(2, Sampling(seed=2), beside=[0, 3])
     return sequences.results
 
 
@@ -154,6 +169,7 @@ def test_recorded_steps_give_what_eager_ones_give(family: str, dtype: str, opene
     eager, other = opened(family, dtype=dtype, enforce_eager=True)
     assert isinstance(other, EagerLauncher)
     assert found == live(eager)
+    assert launcher.num_programs > 2, "a step that is none is no reason to record nothing any more"
     assert not any(row.error for result in found for row in result.rows)
 
 
