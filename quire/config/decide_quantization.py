@@ -7,6 +7,7 @@ Door: decide_quantization, decide_packed_cache, scheme_of.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from quire import plugins
@@ -46,7 +47,7 @@ def decide_quantization(asked: str | None, card: Card, ledger: Ledger) -> str | 
 def decide_packed_cache(options: EngineOptions, env: Env, ledger: Ledger) -> tuple[str, int]:
     """Where quantised weights are kept between starts, and how many bytes of them."""
     cap_bytes = options.load.packed_cache_bytes
-    folder = (Path(env.cache_home) if env.cache_home else Path.home() / ".cache") / "quire" / "packed"
+    folder = Path(env.cache_home or os.path.expanduser("~/.cache")) / "quire" / "packed"
     kept = f"in {folder}, so that the next start need not quantise" if cap_bytes else "quantised at each start"
     ledger.note("packed_cache_bytes", cap_bytes, kept)
     return str(folder), cap_bytes

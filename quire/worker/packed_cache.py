@@ -9,11 +9,12 @@ Door: PackedCache, cache_key.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from quire.config.safetensors_header import shards
 from quire.config.units import in_bytes
 from quire.ops.quantized import Packed, QuantizedGemm
 from quire.ops.rounding import FindCodes
+from quire.version import __version__
 from quire.worker.packed_file import DamagedFile, PackedWriter, read_packed
 
 _SUFFIX = ".quirepack"
@@ -51,13 +53,14 @@ class PackedCache:
             return {}
         try:
             found = read_packed(path, key)
-            os.utime(path)
         except DamagedFile as damage:
             logger.warning("%s is made again: %s.", path, damage)
             return {}
         except OSError as error:
             logger.warning("%s cannot be read (%s); the weights are quantised again.", path, error.strerror)
             return {}
+        with contextlib.suppress(OSError):  # A folder that may only be read is as good.
+            os.utime(path)
         logger.info("Quantised weights read from %s.", path)
         return found
 
@@ -80,13 +83,17 @@ class PackedCache:
         try:
             yield keep
             if writer is not None:
-                writer.finish()
-                self._make_room(0, but=self._path(key))
-        except OSError as error:
-            self._warn(error)
+                self._finish(writer, self._path(key))
         finally:
             if writer is not None:
                 writer.discard()
+
+    def _finish(self, writer: PackedWriter, path: Path) -> None:
+        try:
+            writer.finish()
+            self._make_room(0, but=path)
+        except OSError as error:
+            self._warn(error)
 
     def _open(self, key: str, num_bytes: int) -> PackedWriter | None:
         if not self._cap_bytes:
@@ -100,10 +107,10 @@ class PackedCache:
             return None
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._make_room(num_bytes)
             free = os.statvfs(self._folder)
             if free.f_bavail * free.f_frsize < num_bytes + _SPARE_BYTES:
                 raise OSError(0, f"{in_bytes(free.f_bavail * free.f_frsize)} are free, {in_bytes(num_bytes)} needed")
+            self._make_room(num_bytes)
             return PackedWriter(self._path(key), key)
         except OSError as error:
             self._warn(error)
@@ -111,10 +118,10 @@ class PackedCache:
 
     def _make_room(self, num_bytes: int, but: Path | None = None) -> None:
         """Remove unfinished files that nobody writes, then those not read for longest, until so much fits the cap."""
-        for stray in self._folder.glob(f"*{_SUFFIX}.*.part"):
-            if time.time() - stray.stat().st_mtime > _STRAY_S:
+        for age_s, _, stray in _sizes(self._folder.glob(f"*{_SUFFIX}.*.part")):
+            if time.time() - age_s > _STRAY_S:
                 stray.unlink(missing_ok=True)
-        kept = [(path.stat().st_mtime, path.stat().st_size, path) for path in self._folder.glob(f"*{_SUFFIX}")]
+        kept = _sizes(self._folder.glob(f"*{_SUFFIX}"))
         total = num_bytes + sum(size for _, size, _ in kept)
         for _, size, path in sorted(kept):
             if total <= self._cap_bytes:
@@ -130,12 +137,23 @@ class PackedCache:
         return self._folder / (key + _SUFFIX)
 
 
+def _sizes(paths: Iterable[Path]) -> list[tuple[float, int, Path]]:
+    """When each file was last used, and its bytes; without those that another process has just removed."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            told = path.stat()
+            found.append((told.st_mtime, told.st_size, path))
+    return found
+
+
 def cache_key(model_path: Path, scheme: Scheme, gemm: QuantizedGemm, find_codes: FindCodes) -> str:
-    """What packed weights depend on: the checkpoint's files, the scheme, and how a weight is rounded and packed.
+    """What packed weights depend on: the checkpoint's files, the scheme, this version, and how a weight is rounded and
+    packed.
 
     A file is known by its place, size and time, and by what it says in a few places.
     """
-    found = hashlib.sha256(repr(scheme).encode())
+    found = hashlib.sha256(f"{__version__} {scheme!r}".encode())
     for shard in shards(model_path):
         place, size = shard.resolve(), shard.stat().st_size
         found.update(f"{place} {size} {shard.stat().st_mtime_ns}".encode())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import struct
 import zlib
 from io import FileIO
@@ -66,8 +67,8 @@ class PackedWriter:
     def __init__(self, path: Path, key: str) -> None:
         """Raises: OSError where the file cannot be made."""
         self._path, self._key = path, key
-        self._part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        self._file: BinaryIO = self._part.open("wb")
+        self._part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+        self._file: BinaryIO = self._part.open("xb")
         self._file.write(bytes(_ALIGNMENT))
         self._at = _ALIGNMENT
         self._weights: list[_Weight] = []
@@ -94,7 +95,8 @@ class PackedWriter:
         """Leave nothing behind. Allowed at any time, and never fails."""
         with contextlib.suppress(OSError):
             self._file.close()
-        self._part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._part.unlink(missing_ok=True)
 
     def _put(self, tensor: Tensor) -> _Stored:
         octets = tensor.contiguous().flatten().view(torch.uint8)

@@ -7,7 +7,6 @@ Door: Arena, Places, NoPlace.
 from __future__ import annotations
 
 import weakref
-from bisect import insort
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +54,8 @@ class Places:
         self._arena = arena
         self._free: list[tuple[int, int]] = [(0, arena.reserved // _UNIT * _UNIT)]
         """Starts and ends, rising, never touching each other."""
+        self._given_back: list[tuple[int, int]] = []
+        """To become free with the next one that is taken."""
 
     def take(self, num_bytes: int) -> Tensor:
         """At least so many bytes, uint8.
@@ -62,18 +63,21 @@ class Places:
         Raises: NoPlace.
         """
         wanted = max(1, -(-num_bytes // _UNIT)) * _UNIT
+        self._merge()
         for number, (start, end) in enumerate(self._free):
             if end - start >= wanted:
                 self._free[number : number + 1] = [(start + wanted, end)] if end - start > wanted else []
                 taken = self._arena.at(start, start + wanted)
-                weakref.finalize(taken, self._give_back, start, start + wanted).atexit = False
+                # Whenever a collection runs, also in here: so it is only noted.
+                weakref.finalize(taken, self._given_back.append, (start, start + wanted)).atexit = False
                 return torch.from_numpy(taken)
         raise NoPlace(f"{num_bytes} bytes are wanted; of {self._arena.reserved} reserved ones no run is that long.")
 
-    def _give_back(self, start: int, end: int) -> None:
-        insort(self._free, (start, end))
+    def _merge(self) -> None:
+        while self._given_back:
+            self._free.append(self._given_back.pop())
         joined: list[tuple[int, int]] = []
-        for one in self._free:
+        for one in sorted(self._free):
             if joined and joined[-1][1] == one[0]:
                 joined[-1] = (joined[-1][0], one[1])
             else:
