@@ -81,7 +81,7 @@ def line_up(folder: Path, checkpoint: Path, quire_python: Path) -> dict[str, Rac
             "transformers", "transformers_peer", openvino, checkpoint, "bf16", 16, most_prompts=8, pace=0.4, start_s=8
         ),
     ]
-    for form, bits in (("int8", 8), ("w8a8", 8), ("int4", 4)):
+    for form, bits in (("int8", 8), ("w8a8", 8), ("int4", 4), ("w4a8", 4)):
         racers.append(Racer(f"quire-{form}", "quire_peer", quire_python, checkpoint, form, bits, pace=0.45, start_s=6))
     for form, bits in (("q8_0", 8), ("q4_k_m", 4)):
         model = forms / f"{form}.gguf"

@@ -69,7 +69,7 @@ OFFLINE: Mapping[str, Part] = {
     "quantised": Part(
         "8 and 4 bits a weight",
         (
-            *("quire-int8", "quire-w8a8", "quire-int4"),
+            *("quire-int8", "quire-w8a8", "quire-int4", "quire-w4a8"),
             *("llama.cpp-q8_0", "llama.cpp-q4_k_m", "openvino-int8", "openvino-int4"),
         ),
         (Batch(1, 16, 64), Batch(32, 128, 64), Batch(1, 1024, 1)),

@@ -14,6 +14,7 @@ _OPTIONS: dict[str, dict[str, object]] = {
     "int8": {"quantization": "int8"},
     "int4": {"quantization": "int4"},
     "w8a8": {"quantization": "w8a8"},
+    "w4a8": {"quantization": "w4a8"},
 }
 
 

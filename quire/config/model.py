@@ -28,7 +28,7 @@ class ModelOptions:
     )
     quantization: str | None = option(
         None,
-        "Quantise weights when they are loaded: a name on the shelf quant (int8, int4, int4_sym, w8a8), or none.",
+        "Quantise weights when they are loaded: a name on the shelf quant (int8, int4, int4_sym, w8a8, w4a8), or none.",
         kind="text",
         also=("q",),
     )
