@@ -126,7 +126,7 @@ def openmp_runtimes() -> tuple[bool, tuple[str, ...]]:
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     except (OSError, subprocess.SubprocessError):
-        return True, ()
+        return False, ()
     state, *paths = found.stdout.split()
     return state == "shared", tuple(paths)
 

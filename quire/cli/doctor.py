@@ -135,7 +135,9 @@ def _threads(facts: Facts) -> Finding:
 
 def judge_openmp(is_shared: bool, runtimes: tuple[str, ...]) -> Finding:
     """Whether torch and the kernels compute with the same threads."""
-    text = ", ".join(runtimes) or "none found"
+    if not runtimes:
+        return Finding("openmp", "unknown: torch or the kernels could not be loaded, or not in two minutes")
+    text = ", ".join(runtimes)
     if is_shared:
         return Finding("openmp", f"one pool of threads: {text}")
     return Finding(
@@ -147,7 +149,10 @@ def judge_openmp(is_shared: bool, runtimes: tuple[str, ...]) -> Finding:
 
 def _kernels(facts: Facts) -> Finding:
     if facts.kernels:
-        return Finding("kernels", f"Quire's own, for {facts.kernels}")
+        text = f"Quire's own, for {facts.kernels}"
+        if "amx" in facts.extensions:
+            text += "; this processor's AMX is used by --linear-backend torch alone (oneDNN), whose last bits may vary"
+        return Finding("kernels", text)
     return Finding(
         "kernels",
         "none: torch computes, more slowly",

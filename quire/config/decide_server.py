@@ -7,6 +7,7 @@ Door: decide_server.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from quire.config.asked import Asked
@@ -14,7 +15,7 @@ from quire.config.card import Card
 from quire.config.decided import ServerConfig
 from quire.config.env import Env
 from quire.config.fit import MemoryPlan
-from quire.config.keys import plain_key, read_keys
+from quire.config.keys import ApiKey, plain_key, read_keys
 from quire.config.ledger import Ledger
 from quire.config.option import options_of
 from quire.config.server import ServerOptions
@@ -38,9 +39,12 @@ def decide_server(
     keys = server.api_key or env.api_keys
     if any(not key.strip() for key in keys):
         raise ConfigError("--api-key is empty; leave it out to serve without keys.")
+    plain = tuple(map(plain_key, keys))
     listed = () if server.api_keys_file is None else read_keys(Path(server.api_keys_file))
     names = asked.engine.model.served_model_name or (asked.engine.model.model,)
     ledger.note("served_model_name", " ".join(names), "names that requests may use; the first is echoed")
+    _check_keys(plain, listed, names)
+    _note_keys(asked, plain, listed, ledger)
     _note(server, ledger, bool(env.api_keys))
     max_queued_rows, max_queued_tokens = server.max_num_queued_reqs, server.max_num_queued_tokens
     if max_queued_rows is None:
@@ -56,7 +60,7 @@ def decide_server(
         host=server.host,
         port=server.port,
         uds=server.uds,
-        keys=(*map(plain_key, keys), *listed),
+        keys=(*plain, *listed),
         root_path=server.root_path,
         allowed_origins=server.allowed_origins,
         allowed_methods=server.allowed_methods,
@@ -100,6 +104,27 @@ def _note(server: ServerOptions, ledger: Ledger, has_keys: bool) -> None:
             continue
         shown = " ".join(value) if isinstance(value, tuple) else value
         ledger.note(one.name, "none" if shown in (None, "") else shown, one.help)
+
+
+def _check_keys(plain: Sequence[ApiKey], listed: Sequence[ApiKey], names: Sequence[str]) -> None:
+    digests = {key.sha256 for key in plain}
+    for key in listed:
+        if key.sha256.lower() in digests:
+            raise ConfigError(f"--api-keys-file: the key {key.name!r} is one of --api-key too; leave it out there.")
+        unknown = [model for model in key.models or () if model not in names]
+        if unknown or key.models == ():
+            said = f"the model {unknown[0]!r}, which is not served" if unknown else "no model"
+            raise ConfigError(f"--api-keys-file: the key {key.name!r} names {said}; served are {', '.join(names)}.")
+
+
+def _note_keys(asked: Asked, plain: Sequence[ApiKey], listed: Sequence[ApiKey], ledger: Ledger) -> None:
+    is_fair = asked.engine.scheduler.scheduling_policy == "fair"
+    if is_fair and not listed:
+        ledger.warn("--scheduling-policy fair shares between the keys of --api-keys-file; without one all are one.")
+    if not is_fair and any(key.weight != 1.0 for key in listed):
+        ledger.warn("Weights in --api-keys-file need --scheduling-policy fair; they are not used.")
+    if plain and listed:
+        ledger.warn("Beside --api-keys-file there are keys of --api-key or QUIRE_API_KEY, which have no limits.")
 
 
 def _check_tls(server: ServerOptions) -> None:

@@ -26,7 +26,7 @@ ELEMENT_BYTES: dict[DType, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
 _SLACK = 10
 """One part in so many for what the allocator keeps between two tensors."""
 _QUERY_TILE = 256
-_GATHERED_TOKENS = 1 << 14
+_GATHERED_TOKENS = 1 << 12
 """Queries and keys that the plain attention backend holds at once (attention/torch_sdpa.py)."""
 _TILE_ROWS, _STEP_TOKENS, _CHUNK_TOKENS = 48, 64, 1024
 """Queries x heads that a native kernel computes together, and keys of a step and of a chunk."""

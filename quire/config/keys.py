@@ -85,6 +85,6 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
         twice = next((value for value in values if values.count(value) > 1), None)
         if twice is not None:
             raise ConfigError(f"--api-keys-file {path}: two keys have the {field} {twice[:64]!r}.")
-    if not keys or any(not key.name for key in keys):
-        raise ConfigError(f"--api-keys-file {path}: there is no key, or one without a name.")
+    if not keys:
+        raise ConfigError(f"--api-keys-file {path}: there is no key.")
     return keys

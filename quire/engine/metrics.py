@@ -45,6 +45,7 @@ class Ended:
     """A request that has ended. ``wall_s`` and ``spans`` (seconds by cause) are those of its slowest sample."""
 
     id: RequestId
+    tenant: str
     prompt_tokens: int
     cached_tokens: int
     generated_tokens: int
@@ -147,9 +148,9 @@ class Metrics:
         """How many first tokens there were, and the seconds from their requests' arrivals, summed."""
         return self._first_token_s.count, self._first_token_s.total
 
-    def recent(self) -> list[Ended]:
-        """The requests that ended last, the newest first."""
-        return list(reversed(self._recent))
+    def recent(self, tenant: str) -> list[Ended]:
+        """The tenant's requests among those that ended last, the newest first."""
+        return [ended for ended in reversed(self._recent) if ended.tenant == tenant]
 
     def arrived(self, request: Request) -> None:
         """A request goes to the engine now."""
@@ -163,7 +164,7 @@ class Metrics:
             record = self._records.get(scheduled.request_id)
             sequence = None if record is None else record.sequences[scheduled.index]
             if sequence is not None:
-                sequence.spans.scheduled(scheduled.at_s or now_s)
+                sequence.spans.scheduled(scheduled.at_s or now_s, sequence.last_token_s)
             if scheduled.is_first:
                 self._totals.values["prompt_tokens_cached"] += scheduled.cached_tokens
                 if sequence is not None:
@@ -323,6 +324,7 @@ def _ended(record: _Record) -> Ended:
     slowest = max(record.sequences, key=lambda one: one.last_token_s)
     return Ended(
         record.request.id,
+        record.request.tenant,
         len(record.request.prompt_ids),
         max(one.num_cached_tokens for one in record.sequences),
         sum(one.num_tokens for one in record.sequences),

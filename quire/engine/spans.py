@@ -32,9 +32,13 @@ class Spans:
         """Whether it has told a token since it got its row."""
         return self._cause == "decode"
 
-    def scheduled(self, at_s: float) -> None:
-        """It got a row. One that had a row and was not preempted comes from another engine."""
-        self._enter("prefill", at_s, past="restart" if self._cause in ("prefill", "decode") else self._cause)
+    def scheduled(self, at_s: float, last_token_s: float = 0.0) -> None:
+        """It got a row. One that had a row and was not preempted comes from another engine; of the one before the last
+        sign was its last token.
+        """
+        if self._cause == "decode":
+            self._enter("restart", last_token_s)
+        self._enter("prefill", at_s, past="restart" if self._cause == "prefill" else self._cause)
 
     def token(self, at_s: float) -> None:
         """New tokens came."""

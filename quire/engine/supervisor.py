@@ -113,17 +113,19 @@ class Supervisor:
     def submit(self, request: Request, listener: Listener) -> None:
         """See EngineClient.submit. A request waits while another engine is being started."""
         self._check_circuit()
-        entry = self._entries[request.id] = Entry(request, listener)
+        self._entries[request.id] = Entry(request, listener)
         if request.deadline_s:
             # The engine keeps deadlines too; here they hold while there is none.
-            asyncio.get_running_loop().call_later(request.deadline_s - self._clock(), self._expire, entry)
+            asyncio.get_running_loop().call_later(request.deadline_s - self._clock(), self._expire, request.id)
         self._send_admissible()
 
-    def _expire(self, entry: Entry) -> None:
-        if self._entries.get(entry.request.id) is entry and not entry.is_finished:
+    def _expire(self, request_id: RequestId) -> None:
+        entry = self._entries.get(request_id)  # A timer that held it would keep what has long ended.
+        if entry is not None:
             if entry.is_sent and self._process is not None:
-                self._process.send(Cancel(entry.request.id, None))
+                self._process.send(Cancel(request_id, None))
             entry.expire()
+            self._drop_finished(entry)
 
     def cancel(self, request_id: RequestId, index: int | None = None) -> None:
         """See EngineClient.cancel."""

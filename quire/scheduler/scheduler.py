@@ -247,6 +247,7 @@ class Scheduler:
 
     def commit(self, plan: StepPlan, result: StepResult) -> list[Delta]:
         """Take over what a step computed. Steps are committed in the order in which they were planned."""
+        self._counters.step_tokens = 0
         if not plan.chunks:
             return []
         assert self._in_flight and plan.step == result.step == self._in_flight[0], (
@@ -254,13 +255,12 @@ class Scheduler:
         )
         self._in_flight.popleft()
         deltas: list[Delta] = []
-        self._counters.step_tokens = 0
         for chunk, row in zip(plan.chunks, result.rows, strict=True):
             sequence = self._rows[chunk.row]
             assert sequence is not None and row.row == chunk.row, "a result is of another row than its chunk"
             sequence.num_in_flight -= 1
             if self._shares is not None and not sequence.is_done:
-                self._shares.used(sequence.request, chunk.num_tokens)
+                self._shares.used(sequence.request, sequence.newly_computed(chunk.start + chunk.num_tokens))
             if sequence.is_done:
                 self._retire(sequence)
             elif row.error or (chunk.samples and not row.token_ids):

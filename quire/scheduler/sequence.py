@@ -33,6 +33,8 @@ class Sequence:
     num_planned: int = 0
     num_computed: int = 0
     row: Row | None = None
+    num_ever_computed: int = 0
+    """Of its tokens, also before a preemption; counted only where tenants have shares."""
     num_in_flight: int = 0
     """Steps that were planned with this sequence and not committed."""
     is_done: bool = False
@@ -85,6 +87,12 @@ class Sequence:
         computed.
         """
         return self.prompt_logprobs is None
+
+    def newly_computed(self, num_tokens: int) -> int:
+        """How many of its first tokens are computed for the first time; what a preemption took is nobody's use."""
+        num_new = max(0, num_tokens - self.num_ever_computed)
+        self.num_ever_computed += num_new
+        return num_new
 
     def restart(self) -> None:
         """Nothing is computed any more; what is known stays known."""

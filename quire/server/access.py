@@ -34,6 +34,8 @@ access_log = logging.getLogger("quire.server.access")
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 OTHER = "other"
+POLLED = "/console/state"
+"""An open console asks for it every second; the log has no line for that."""
 CLIENT_GONE_STATUS = 499
 
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
@@ -104,7 +106,7 @@ class Exchange:
         template = route.path if isinstance(route, Route) else OTHER
         method = scope["method"] if scope["method"] in METHODS else OTHER
         self._answered(template, method, status, seconds)
-        if self._logs_access:
+        if self._logs_access and template != POLLED:
             client = scope.get("client") or ("-", 0)
             shown = printable(f"{scope['method'][:16]} {scope['path'][:200]}")
             access_log.info('%s:%s "%s" %d %.3f s', client[0], client[1], shown, status, seconds)

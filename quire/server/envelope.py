@@ -45,15 +45,16 @@ def priority(request: Request, asked: GenerationFields) -> int:
 
 
 def timeout_s(request: Request, asked: GenerationFields) -> float | None:
-    """The field ``timeout`` before the header ``X-Request-Timeout``. Raises InvalidValue when the header is not a
-    number.
+    """The smaller of the field ``timeout`` and the header ``X-Request-Timeout``, so that a gateway can bound its
+    clients. Raises InvalidValue when the header is not a number.
     """
     values = header_values(request.scope, b"x-request-timeout")
-    if asked.timeout is not None or not values:
+    if not values:
         return asked.timeout
     try:
         if len(values) == 1 and len(values[0]) <= 20:
-            return float(values[0])
+            said_s = float(values[0])
+            return said_s if asked.timeout is None or not said_s >= asked.timeout else asked.timeout
     except ValueError:
         pass
     raise InvalidValue("The header 'X-Request-Timeout' must be a number of seconds.", param="timeout")

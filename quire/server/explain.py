@@ -15,6 +15,7 @@ from quire.errors import InvalidValue
 from quire.server.access import header_values
 from quire.server.front import Service
 from quire.server.generation import Generation
+from quire.server.schema.chat import ChatRequest
 from quire.server.schema.explained import Explained, Origin, Parameter
 from quire.server.schema.sampling import GenerationFields
 
@@ -73,9 +74,16 @@ def _parameters(service: Service, asked: GenerationFields, run: core.Request) ->
         found["seed"] = Parameter(run.sampling.seed, "drawn")
     if run.sampling.temperature == 0.0:
         found |= {name: Parameter(getattr(run.sampling, name), "greedy") for name in _OFF_WHEN_GREEDY}
-    origin = "request" if getattr(asked, "max_completion_tokens", None) is not None else origin_of("max_tokens")
-    left = service.config.max_model_len - len(run.prompt_ids)
-    is_rest = origin == "default" and run.stopping.max_tokens == left
-    found["max_tokens"] = Parameter(run.stopping.max_tokens, "context" if is_rest else origin)
+    found["max_tokens"] = Parameter(run.stopping.max_tokens, _origin_of_length(service, asked, run))
     found["min_tokens"] = Parameter(run.stopping.min_tokens, origin_of("min_tokens"))
     return found
+
+
+def _origin_of_length(service: Service, asked: GenerationFields, run: core.Request) -> Origin:
+    text, length = service.front.text, run.stopping.max_tokens
+    if asked.max_tokens is not None or getattr(asked, "max_completion_tokens", None) is not None:
+        return "request"
+    if length == min(text.max_model_len, text.max_num_tokens) - len(run.prompt_ids):
+        return "context"
+    # Only a chat goes by the model's own length; a completion has sixteen tokens.
+    return "model" if isinstance(asked, ChatRequest) and length == text.defaults.max_tokens else "default"

@@ -101,9 +101,8 @@ class Service:
         return tuple(name for name in self.config.model_names if key.models is None or name in key.models)
 
     def check_model(self, name: str | None, key: ApiKey) -> None:
-        """Raise UnknownModel unless ``name`` is served to the key; None means the first name."""
-        if (self.config.model_names[0] if name is None else name) not in self.models_for(key):
-            name = name or self.config.model_names[0]
+        """Raise UnknownModel unless ``name`` is served to the key; None means whichever it may use."""
+        if name is not None and name not in self.models_for(key):
             raise UnknownModel(f"The model '{printable(name)}' is not served here.", param="model")
 
     async def off_loop(self, num_chars: int, work: Callable[[], T]) -> T:

@@ -41,8 +41,8 @@ class Generation:
         self.prompt = prompt
         self.ended: Ended | None = None
         """What became of it; known once it was closed."""
-        self._service = service
-        self._key = key
+        self.service = service
+        self.key = key
         self._stream = RequestStream(admitted, prompt.text, service.front.tokenizer)
         self._reasons: dict[int, str] = {}
         self._tell: Callable[[Piece | Exception], None] = _nobody
@@ -73,13 +73,13 @@ class Generation:
 
         Raises: EngineDead.
         """
-        front = self._service.front
+        front = self.service.front
         self._is_open = True
         self._tell = tell
-        self._service.num_in_flight += 1
+        self.service.num_in_flight += 1
         front.metrics.arrived(self.request)
         front.admission.enter(self.request)
-        self._service.quotas.enter(self._key, len(self.request.prompt_ids))
+        self.service.quotas.enter(self.key, len(self.request.prompt_ids))
         front.client.submit(self.request, self._hear)
 
     def close(self) -> None:
@@ -87,11 +87,11 @@ class Generation:
         if self._is_open:
             self._is_open = False
             self._tell = _nobody
-            front = self._service.front
+            front = self.service.front
             front.client.withdraw(self.request.id)
             front.admission.leave(self.request.id)
-            self._service.quotas.leave(self._key, self.num_generated)
-            self._service.num_in_flight -= 1
+            self.service.quotas.leave(self.key, self.num_generated)
+            self.service.num_in_flight -= 1
             self.ended = front.metrics.finished(self.request.id, self._reasons)
 
     def _hear(self, event: Event | QuireError) -> None:
@@ -115,7 +115,7 @@ class Generation:
         if piece is not None and piece.finish_reason is not None:
             self._reasons[piece.index] = piece.finish_reason
             if piece.stopped_by_text:
-                self._service.front.client.cancel(self.request.id, piece.index)
+                self.service.front.client.cancel(self.request.id, piece.index)
         return piece
 
 
@@ -140,18 +140,20 @@ class Wish:
 async def admit(service: Service, prompts: Sequence[Prompt], wish: Wish) -> list[Generation]:
     """Check every prompt before any starts.
 
-    Raises: what the validator raises, with the dialect's own field names; RateLimited when the key has used what it
-    may; Overloaded when they would wait too long.
+    Raises: what the validator raises, with the dialect's own field names.
     """
     num_ids = sum(len(prompt.ids) for prompt in prompts)
     if service.config.logs_requests:
         _log(service, prompts, wish)
-    generations = await service.off_loop(
+    return await service.off_loop(
         num_ids, lambda: [Generation(service, _admit(service, one, wish), one, wish.key) for one in prompts]
     )
-    service.quotas.check(wish.key, len(generations))
+
+
+def _check_room(generations: Sequence[Generation]) -> None:
+    service, key = generations[0].service, generations[0].key
+    service.quotas.check(key, len(generations))
     service.front.admission.check([generation.request for generation in generations])
-    return generations
 
 
 def _log(service: Service, prompts: Sequence[Prompt], wish: Wish) -> None:
@@ -202,6 +204,11 @@ class Pieces:
         self._waiting: asyncio.Future[None] | None = None
 
     def __enter__(self) -> Self:
+        """Start them all, or none.
+
+        Raises: RateLimited when the key has used what it may, Overloaded when they would wait too long, EngineDead.
+        """
+        _check_room(self._generations)  # Between this and the starts nobody else comes in.
         try:
             for place, generation in enumerate(self._generations):
                 generation.start(partial(self._take, place))

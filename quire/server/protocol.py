@@ -82,7 +82,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client does not read."""
         super().pause_writing()
-        self._reading = self.loop.call_later(WRITE_S, self.transport.abort)
+        self._await_reader()
 
     def resume_writing(self) -> None:
         """The client reads again."""
@@ -90,6 +90,15 @@ class BoundedProtocol(HttpToolsProtocol):
             self._reading.cancel()
             self._reading = None
         super().resume_writing()
+
+    def _await_reader(self) -> None:
+        self._reading = self.loop.call_later(WRITE_S, self._end_reader, self.transport.get_write_buffer_size())
+
+    def _end_reader(self, num_unread: int) -> None:
+        if self.transport.get_write_buffer_size() < num_unread:
+            self._await_reader()
+        else:
+            self.transport.abort()
 
     def _await_nothing(self) -> None:
         if self._sending is not None:
@@ -106,7 +115,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._sending = self.loop.call_later(BODY_S, self._end_body)
 
     def _end_head(self) -> None:
-        if self._num_head_bytes:
+        if self._has_cycle and not self.cycle.response_complete:
+            self._await_head()  # An answer is under way, which a stray byte behind its request shall not end.
+        elif self._num_head_bytes:
             self._refuse(TooSlow(f"The head of the request was not whole after {HEAD_S:.0f} s."))
         else:
             self.transport.close()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from quire.config.keys import ApiKey
-from quire.errors import RateLimited
+from quire.errors import InvalidValue, RateLimited
 
 _MINUTE_S = 60.0
 
@@ -37,10 +37,17 @@ class Quotas:
         self._uses: dict[str, _Use] = {}
 
     def check(self, key: ApiKey, num_requests: int) -> None:
-        """Raises: RateLimited with the time to wait when the key has used what it may."""
+        """Raises: RateLimited with the time to wait when the key has used what it may; InvalidValue when it never
+        may.
+        """
         if key.max_concurrency is None and key.tokens_per_minute is None:
             return
         use = self._use(key)
+        if key.max_concurrency is not None and num_requests > key.max_concurrency:
+            raise InvalidValue(
+                f"The request has {num_requests} prompts; this key may have {key.max_concurrency} at a time.",
+                param="prompt",
+            )
         if key.max_concurrency is not None and use.num_requests + num_requests > key.max_concurrency:
             raise RateLimited(
                 f"This key may have {key.max_concurrency} requests at a time and has {use.num_requests}; this would be "

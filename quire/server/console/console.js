@@ -22,7 +22,7 @@ function make(tag, attributes = {}, ...children) {
 async function ask(path, body, options = {}) {
   const headers = { "content-type": "application/json" };
   const key = sessionStorage.getItem(KEY);
-  if (key) headers.authorization = `Bearer ${key}`;
+  if (key && /^[\x21-\x7e]+$/.test(key)) headers.authorization = `Bearer ${key}`;
   if (options.explains) headers["x-quire-explain"] = "true";
   const answer = await fetch(path, {
     method: body === undefined ? "GET" : "POST",
@@ -97,13 +97,17 @@ function show_explanation(turn, explained) {
 // The events of a stream, each parsed; the last word, [DONE], ends it.
 async function* events_of(answer) {
   let rest = "";
-  for await (const text of answer.body.pipeThrough(new TextDecoderStream())) {
-    const parts = (rest + text).split("\n\n");
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    const parts = (rest + value).split("\n\n");
     rest = parts.pop();
     for (const part of parts) {
-      const data = part.replace(/^data: ?/, "");
+      if (!part.startsWith("data:")) continue; // a comment that keeps the connection alive
+      const data = part.slice(5).trim();
       if (data === "[DONE]") return;
-      if (data) yield JSON.parse(data);
+      yield JSON.parse(data);
     }
   }
   throw new Error("The answer was cut off.");
@@ -142,7 +146,9 @@ async function answer_turn() {
     element("stop").disabled = true;
     element("log").removeAttribute("aria-busy");
   }
+  if (!turn.isConnected) return; // a new conversation was begun meanwhile
   if (said) conversation.push({ role: "assistant", content: said });
+  else conversation.pop(); // templates want question and answer in turn
   show_prompt(turn, body.messages);
   show_explanation(turn, explained);
 }

@@ -202,7 +202,7 @@ class CompletionAnswer:
         if piece.finish_reason is not None:
             choice.finish_reason, choice.stop_reason = piece.finish_reason, piece.stop_reason
         if self._is_only_echo:
-            if piece.finish_reason is not None:
+            if piece.finish_reason in ("stop", "length"):
                 choice.finish_reason, choice.stop_reason = "length", None
             return
         choice.texts.append(piece.text)

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from quire.config.decided import ServerConfig
 from quire.engine.metrics import Ended
+from quire.server.access import key_of
 from quire.server.front import Service
 from quire.server.shelf import Endpoint, Example, Serve
 from quire.version import __version__
@@ -26,7 +27,9 @@ _FOLDER = files("quire.server") / "console"
 
 
 class State(msgspec.Struct, frozen=True):
-    """The engine at this moment; counters only grow. ``requests``: the last ones that ended, the newest first."""
+    """The engine at this moment; counters only grow. ``requests``: the last ones of this key that ended, the newest
+    first.
+    """
 
     model: str
     version: str
@@ -51,11 +54,12 @@ class State(msgspec.Struct, frozen=True):
 
 async def serve_state(request: Request, service: Service) -> ASGIApp:
     """What the page shows, as JSON."""
+    key = key_of(request)
     front, metrics = service.front, service.front.metrics
     now, totals = metrics.stats, metrics.totals
     count, seconds = metrics.first_tokens
     state = State(
-        model=service.config.model_names[0],
+        model=service.models_for(key)[0],
         version=__version__,
         max_model_len=service.config.max_model_len,
         is_alive=front.client.is_alive,
@@ -72,7 +76,7 @@ async def serve_state(request: Request, service: Service) -> ASGIApp:
         num_first_tokens=count,
         first_token_s=seconds,
         resident_bytes=now.resident_bytes,
-        requests=metrics.recent(),
+        requests=metrics.recent(key.name),
     )
     headers = {"cache-control": "no-store"}
     return Response(msgspec.json.encode(state), headers=headers, media_type="application/json")

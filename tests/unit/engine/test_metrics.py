@@ -256,6 +256,6 @@ def test_the_line_survives_an_engine_that_began_anew() -> None:
 
 
 def test_what_became_of_a_request_can_be_asked_afterwards() -> None:
-    [ended] = served()[0].recent()
+    [ended] = served()[0].recent("")
     assert (ended.prompt_tokens, ended.cached_tokens, ended.generated_tokens, ended.wall_s) == (4, 3, 3, 4.25)
     assert ended.spans == {"queue": 1.0, "prefill": 2.0, "decode": 1.0, "send": 0.25}

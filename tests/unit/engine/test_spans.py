@@ -34,10 +34,10 @@ def test_time_between_two_engines_is_the_restarts() -> None:
     spans = Spans(0.0)
     spans.scheduled(0.0)
     spans.token(1.0)
-    spans.scheduled(4.0)
+    spans.scheduled(4.0, last_token_s=3.5)
     spans.token(5.0)
     spans.ended(5.0, 5.0)
-    assert spans.seconds["restart"] == 3.0 and spans.seconds["prefill"] == 2.0
+    assert spans.seconds == {"queue": 0.0, "prefill": 2.0, "decode": 2.5, "restart": 0.5, "send": 0.0}
 
 
 def test_a_request_that_ends_in_the_queue_was_in_the_queue() -> None:

@@ -24,12 +24,16 @@ class Transport(asyncio.Transport):
         self.written = b""
         self.is_closed = False
         self.is_aborted = False
+        self.num_unread = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += bytes(data)
 
     def close(self) -> None:
         self.is_closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return self.num_unread
 
     def abort(self) -> None:
         self.is_aborted = self.is_closed = True
@@ -188,3 +192,25 @@ async def test_a_client_that_does_not_read_is_cut_off_and_one_that_reads_again_i
     patient.protocol.resume_writing()
     await until_closed(gone)
     assert gone.transport.is_aborted and not patient.transport.is_aborted
+
+
+async def test_a_client_that_reads_slowly_is_waited_for() -> None:
+    connection = Connection()
+    await connection.send(HEALTH)
+    connection.transport.num_unread = 1000
+    connection.protocol.pause_writing()
+    connection.transport.num_unread = 900
+    connection.protocol._end_reader(1000)
+    assert not connection.transport.is_aborted
+    connection.protocol._end_reader(900)
+    assert connection.transport.is_aborted
+    connection.protocol.connection_lost(None)
+
+
+async def test_a_stray_byte_behind_a_request_does_not_end_its_answer() -> None:
+    connection = Connection()
+    connection.protocol.data_received(POST.replace(b"5000", b"2") + b"{}")
+    connection.protocol.data_received(b"\r\n")
+    connection.protocol._end_head()
+    assert not connection.transport.is_closed
+    connection.protocol.connection_lost(None)
