@@ -89,3 +89,18 @@ def test_the_readmes_python_can_be_read_and_imports_what_there_is() -> None:
     for node in (node for block in blocks for node in ast.walk(ast.parse(block))):
         if isinstance(node, ast.ImportFrom) and node.module == "quire":
             assert {alias.name for alias in node.names} <= set(quire.__all__)
+
+
+def test_every_test_that_a_document_names_is_there() -> None:
+    named = {
+        (path, name)
+        for document in DOCUMENTS
+        for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / document).read_text())
+    }
+    missing = [f"{path}::{name}" for path, name in sorted(named) if not _defines(path, name)]
+    assert len(named) > 50 and missing == []
+
+
+def _defines(path: str, name: str) -> bool:
+    file = ROOT / path
+    return file.is_file() and re.search(rf"^\s*(?:async )?def {name}\(", file.read_text(), re.M) is not None
