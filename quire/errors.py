@@ -151,6 +151,12 @@ class EngineDead(QuireError):
     code = "engine_dead"
 
 
+class ShuttingDown(EngineDead):
+    """The server was told to end; another one may answer."""
+
+    code = "shutting_down"
+
+
 class SequenceFailed(QuireError):
     """The engine failed this sequence alone."""
 

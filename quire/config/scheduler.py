@@ -26,7 +26,9 @@ class SchedulerOptions:
         low=1,
         high=2**24,
     )
-    scheduling_policy: str = option("fcfs", "Whose turn it is: a name on the shelf scheduler/policies.")
+    scheduling_policy: str = option(
+        "fcfs", "Whose turn it is: fcfs, priority, or fair (by the weights of --api-keys-file)."
+    )
     long_prefill_token_threshold: int = option(
         0, "Most tokens of one prompt in a step; 0: its fair share.", unit="tokens", low=0, high=2**24
     )

@@ -28,7 +28,7 @@ from quire.engine.client import Listener
 from quire.engine.journal import Entry
 from quire.engine.process import COMMAND, EngineProcess
 from quire.engine.quarantine import Quarantine
-from quire.errors import EngineDead, QuireError, SequenceFailed
+from quire.errors import EngineDead, QuireError, SequenceFailed, ShuttingDown
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ class Supervisor:
         finally:
             self._process = None
             await process.stop()
-            self._fail_all(EngineDead("The server is shutting down."))
+            self._fail_all(ShuttingDown("The server is shutting down."))
 
     async def _attend(self, process: EngineProcess) -> None:
         """Give the engine its requests and hand out what it says, until it ends."""

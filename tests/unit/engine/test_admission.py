@@ -61,7 +61,7 @@ def test_so_many_rows_may_be_waited_for_and_no_more() -> None:
     door.step(scheduled=[door.enter() for _ in range(4)])
     for _ in range(3):
         door.enter()
-    with pytest.raises(Overloaded, match="3 sequences wait already"):
+    with pytest.raises(Overloaded, match="3 sequences wait for a row already"):
         door.enter()
     assert door.refused == ["max_num_queued_reqs"]
 
