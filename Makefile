@@ -37,7 +37,7 @@ serve: $(INSTALLED)  ## Install what is missing and serve MODEL on HOST:PORT
 test: $(INSTALLED_DEV)  ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-same: $(INSTALLED_DEV)  ## Prove that answers never depend on circumstances (SAME_ARGS), about half an hour
+same: $(INSTALLED_DEV)  ## Prove that answers never depend on circumstances (SAME_ARGS), about an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.same.run $(SAME_ARGS)
 	$(BIN)/python -m tests.same.served --chats 64
 
