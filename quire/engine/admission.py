@@ -111,13 +111,14 @@ class Admission:
         if not self._requests:
             return  # Whatever it costs, it waits for nobody.
         limits = self.limits
-        num_waiting = self._num_waiting + sum(request.n for request in requests)
+        num_new = sum(request.n for request in requests)
+        num_waiting = self._num_waiting + num_new
         num_tokens = self._num_backlog_tokens + sum(len(request.prompt_ids) for request in requests)
         num_queued = self._num_running + num_waiting - limits.max_rows
-        waiting = max(0, self._num_running + self._num_waiting - limits.max_rows)
         wait_s = self.predicted_wait_s(num_waiting, self._num_backlog_tokens)
         if limits.max_queued_rows is not None and num_queued > limits.max_queued_rows:
-            raise self._refusal("max_num_queued_reqs", f"{waiting} sequences wait for a row already", wait_s)
+            said = f"{max(0, num_queued - num_new)} sequences wait for a row already"
+            raise self._refusal("max_num_queued_reqs", said, wait_s)
         if limits.max_queued_tokens is not None and self._num_backlog_tokens and num_tokens > limits.max_queued_tokens:
             said = f"{self._num_backlog_tokens} prompt tokens wait already"
             raise self._refusal("max_num_queued_tokens", said, wait_s)
